@@ -1,0 +1,107 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *		Functions behind the view "bulkheads", and my_bulkheads().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "policy/match.h"
+#include "shared/pool.h"
+#include "shared/session.h"
+#include "shared/statistics.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(bulkhead_statistics);
+PG_FUNCTION_INFO_V1(my_bulkheads);
+
+#define STATISTICS_COLUMNS	10
+
+/*
+ * bulkhead_statistics() returns setof record
+ *
+ * Live numbers of this database's bulkheads: name, connections, running,
+ * waiting, admitted_total, refused_connections_total,
+ * refused_statements_total, timed_out_total, preempted_total,
+ * wait_seconds_total.
+ */
+Datum
+bulkhead_statistics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	LWLockAcquire(rsl_stats_lock, LW_SHARED);
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+		Datum		values[STATISTICS_COLUMNS];
+		bool		nulls[STATISTICS_COLUMNS] = {0};
+		rsl_bulkhead_counts counts;
+
+		if (!bulkhead->published ||
+			bulkhead->policy.home_database != MyDatabaseId)
+			continue;
+
+		rsl_count_bulkhead(i, &counts);
+		values[0] = CStringGetTextDatum(bulkhead->policy.name);
+		values[1] = Int32GetDatum(pg_atomic_read_u32(&bulkhead->connections));
+		values[2] = Int32GetDatum(counts.running);
+		values[3] = Int32GetDatum(counts.waiting);
+		values[4] = Int64GetDatum(counts.admitted);
+		values[5] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->refused_connections));
+		values[6] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->refused_statements));
+		values[7] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->timed_out));
+		values[8] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->preempted));
+		values[9] = Float8GetDatum(pg_atomic_read_u64(&bulkhead->wait_us) / 1e6);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	LWLockRelease(rsl_stats_lock);
+	LWLockRelease(rsl_config_lock);
+	return (Datum) 0;
+}
+
+/*
+ * my_bulkheads() returns text[]
+ *
+ * Names of the bulkheads that this session has to pass, in the order in
+ * which it passes them.
+ */
+Datum
+my_bulkheads(PG_FUNCTION_ARGS)
+{
+	Datum	   *names;
+	int			n = 0;
+
+	rsl_require_shmem();
+	if (rsl_me == NULL)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
+
+	/* with the mode "off" nothing has been matched for this transaction */
+	if (!rsl_admitted && rsl_match_stale())
+		rsl_match_session();
+
+	names = palloc(RSL_MAX_MATCHES * sizeof(Datum));
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_me->nmatches; i++)
+	{
+		rsl_match  *match = &rsl_me->matches[i];
+
+		if (rsl_bulkheads[match->index].published &&
+			rsl_bulkheads[match->index].uid == match->uid)
+			names[n++] = CStringGetTextDatum(rsl_bulkheads[match->index].policy.name);
+	}
+	LWLockRelease(rsl_config_lock);
+
+	PG_RETURN_ARRAYTYPE_P(construct_array(names, n, TEXTOID, -1, false,
+										  TYPALIGN_INT));
+}

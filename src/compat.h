@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Everything that differs between PostgreSQL versions.
+ *
+ * PostgreSQL 15 is the base; 16, 17, 18 and 19 are told apart here and
+ * nowhere else, so that each function elsewhere has one body.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_COMPAT_H
+#define RSL_COMPAT_H
+
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "resilience needs PostgreSQL 15 or newer"
+#endif
+
+/* module name and version, shown by pg_get_loaded_modules() */
+#if PG_VERSION_NUM >= 180000
+#define RSL_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "resilience", .version = RSL_VERSION)
+#else
+#define RSL_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* ExecutorRun lost execute_once in 18 */
+#if PG_VERSION_NUM >= 180000
+#define RSL_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define RSL_EXECUTOR_RUN_ARGS	queryDesc, direction, count
+#else
+#define RSL_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define RSL_EXECUTOR_RUN_ARGS	queryDesc, direction, count, execute_once
+#endif
+
+/* extra data of a GUC check hook: malloc'd up to 15, guc_malloc'd since */
+static inline void *
+rsl_guc_malloc(Size size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+/* our index in the array of PGPROCs: 0 .. MaxBackends - 1 for a backend */
+static inline int
+rsl_my_slot_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+/*
+ * Our wait events have names of their own from 17 on; before, an extension
+ * can only say "Extension".
+ */
+static inline uint32
+rsl_admission_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ResilienceAdmission");
+	return wait_event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* Call a function for each lock that a process holds or awaits, by partition */
+typedef void (*rsl_proclock_callback) (PROCLOCK *proclock, void *arg);
+
+static inline bool
+rsl_proclocks_empty(PGPROC *proc, int partition)
+{
+#if PG_VERSION_NUM >= 160000
+	return dlist_is_empty(&proc->myProcLocks[partition]);
+#else
+	return SHMQueueEmpty(&proc->myProcLocks[partition]);
+#endif
+}
+
+static inline void
+rsl_foreach_proclock(PGPROC *proc, int partition,
+					 rsl_proclock_callback callback, void *arg)
+{
+#if PG_VERSION_NUM >= 160000
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &proc->myProcLocks[partition])
+		callback(dlist_container(PROCLOCK, procLink, iter.cur), arg);
+#else
+	SHM_QUEUE  *list = &proc->myProcLocks[partition];
+	PROCLOCK   *proclock;
+
+	proclock = (PROCLOCK *) SHMQueueNext(list, list,
+										 offsetof(PROCLOCK, procLink));
+	while (proclock != NULL)
+	{
+		callback(proclock, arg);
+		proclock = (PROCLOCK *) SHMQueueNext(list, &proclock->procLink,
+											 offsetof(PROCLOCK, procLink));
+	}
+#endif
+}
+
+/* who may use the reserved connections besides superusers */
+#if PG_VERSION_NUM >= 160000
+#define rsl_may_use_reserved_connections(role) \
+	has_privs_of_role(role, ROLE_PG_USE_RESERVED_CONNECTIONS)
+#else
+#define rsl_may_use_reserved_connections(role) false
+#endif
+
+#endif							/* RSL_COMPAT_H */

@@ -1,0 +1,601 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.c
+ *		From the extension's table to shared memory.
+ *
+ * The table resilience.bulkhead_definitions of each database is the truth:
+ * transactional, dumped, replicated.  A trigger on it only notes that it was
+ * changed.  Before the transaction commits, the whole table is read (what a
+ * savepoint rolled back is not in it any more), names are resolved, room is
+ * reserved, and whatever can fail has failed.  After the commit, but before
+ * the client hears of it, the result replaces this database's bulkheads in
+ * shared memory.
+ *
+ * Publishers are serialized by a lock that they hold until their transaction
+ * ends, so room that was seen before the commit is there after it.
+ *
+ * Standbys have no commits and prepared transactions no callback: the
+ * former are served by the launcher's regular visits, the latter are refused.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "policy/match.h"
+#include "policy/publish.h"
+#include "policy/settings.h"
+#include "shared/pool.h"
+#include "shared/session.h"
+#include "shared/snapshot_file.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inet.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/*
+ * Serialize everybody who changes bulkheads, in any database, until the end
+ * of the transaction.  No object has this identity: only we take this lock.
+ */
+void
+rsl_lock_definitions(void)
+{
+	LockSharedObject(ExtensionRelationId, InvalidOid, 0, ExclusiveLock);
+}
+
+/*
+ * The table of the definitions in this database; InvalidOid if there is
+ * none.  A table of the same name that is not the extension's does not
+ * count: its owner need not be a superuser.
+ */
+Oid
+rsl_definitions_relation(void)
+{
+	Oid			extension = get_extension_oid(RSL_EXTENSION_NAME, true);
+	Oid			schema = get_namespace_oid(RSL_SCHEMA_NAME, true);
+	Oid			relation;
+
+	if (!OidIsValid(extension) || !OidIsValid(schema))
+		return InvalidOid;
+	relation = get_relname_relid(RSL_DEFINITIONS_NAME, schema);
+	if (!OidIsValid(relation) ||
+		getExtensionOfObject(RelationRelationId, relation) != extension)
+		return InvalidOid;
+	return relation;
+}
+
+static char *
+text_column(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static int32
+int_column(HeapTuple tuple, TupleDesc desc, int column, int32 if_null)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+
+	return isnull ? if_null : DatumGetInt32(value);
+}
+
+/* The length of an interval in milliseconds; a month has 30 days. */
+double
+rsl_interval_ms(const Interval *interval)
+{
+	return (interval->month * 30.0 + interval->day) * SECS_PER_DAY * 1000.0 +
+		interval->time / 1000.0;
+}
+
+/*
+ * Make a policy from a row.  Values are taken as they are: the table's
+ * trigger has checked them.  Returns false for a row that cannot match
+ * anything, because its role or database does not exist any more.
+ */
+bool
+rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
+					  rsl_bulkhead_policy *policy)
+{
+	char	   *value;
+	bool		isnull;
+	Datum		datum;
+	bool		alive = true;
+
+	/* all of it: the padding too is part of the snapshot's checksum */
+	memset(policy, 0, sizeof(*policy));
+	policy->home_database = MyDatabaseId;
+
+	value = text_column(tuple, desc, RSL_COL_NAME);
+	strlcpy(policy->name, value ? value : "", sizeof(policy->name));
+
+	datum = heap_getattr(tuple, RSL_COL_ROLE, desc, &isnull);
+	if (!isnull)
+	{
+		policy->role = DatumGetObjectId(datum);
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(policy->role)))
+			alive = false;
+	}
+
+	value = text_column(tuple, desc, RSL_COL_DATABASE);
+	if (value == NULL)
+		policy->database = MyDatabaseId;
+	else if (strcmp(value, "*") != 0)
+	{
+		policy->database = get_database_oid(value, true);
+		if (!OidIsValid(policy->database))
+			alive = false;
+	}
+
+	value = text_column(tuple, desc, RSL_COL_APPLICATION_NAME);
+	if (value)
+		strlcpy(policy->application_name, value,
+				sizeof(policy->application_name));
+
+	datum = heap_getattr(tuple, RSL_COL_CLIENT_ADDRESS, desc, &isnull);
+	if (!isnull)
+	{
+		inet	   *address = DatumGetInetPP(datum);
+
+		policy->client_address.family = ip_family(address);
+		policy->client_address.bits = ip_bits(address);
+		memcpy(policy->client_address.bytes, ip_addr(address),
+			   ip_addrsize(address));
+	}
+
+	value = text_column(tuple, desc, RSL_COL_COMMAND);
+	if (value && rsl_parse_command(value) >= 0)
+		policy->commands = UINT32_C(1) << rsl_parse_command(value);
+
+	policy->max_connections = int_column(tuple, desc,
+										 RSL_COL_MAX_CONNECTIONS, -1);
+	policy->max_running = int_column(tuple, desc, RSL_COL_MAX_RUNNING, -1);
+	policy->max_waiting = int_column(tuple, desc, RSL_COL_MAX_WAITING, 0);
+	datum = heap_getattr(tuple, RSL_COL_MAX_WAIT, desc, &isnull);
+	policy->max_wait_ms = isnull ? 1000 :
+		(int32) rsl_interval_ms(DatumGetIntervalP(datum));
+
+	value = text_column(tuple, desc, RSL_COL_PRIORITY);
+	policy->priority = value ? rsl_parse_priority(value) : -1;
+	value = text_column(tuple, desc, RSL_COL_MODE);
+	policy->mode = value ? rsl_parse_mode(value) : RSL_MODE_ENFORCE;
+	datum = heap_getattr(tuple, RSL_COL_EXPIRES_AT, desc, &isnull);
+	policy->expires_at = isnull ? DT_NOEND : DatumGetTimestampTz(datum);
+
+	return alive;
+}
+
+/* Nothing: what is left of a database that has no bulkheads any more. */
+rsl_publication *
+rsl_empty_publication(Oid home_database)
+{
+	rsl_publication *publication;
+
+	publication = MemoryContextAllocZero(TopTransactionContext,
+										 sizeof(rsl_publication));
+	publication->home_database = home_database;
+	return publication;
+}
+
+/* Read the table of this database into a publication. */
+void
+rsl_read_definitions(rsl_publication *publication, Oid relid)
+{
+	Relation	relation = table_open(relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	HeapTuple	tuple;
+	int			room = 0;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		if (publication->npolicies == room)
+		{
+			room = room == 0 ? 16 : room * 2;
+			publication->policies = publication->policies ?
+				repalloc(publication->policies,
+						 room * sizeof(rsl_bulkhead_policy)) :
+				palloc(room * sizeof(rsl_bulkhead_policy));
+		}
+		if (rsl_policy_from_tuple(tuple, RelationGetDescr(relation),
+								  &publication->policies[publication->npolicies]))
+			publication->npolicies++;
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, NoLock);
+}
+
+/*
+ * Which of the present sessions match the conditions on connections?  Asked
+ * before the commit, since memberships are in catalogs.  A session that
+ * comes later brings itself up to date.
+ */
+static void
+match_connections(rsl_publication *publication)
+{
+	int			nsessions = rsl_shmem->nsessions;
+
+	publication->nsessions = nsessions;
+	publication->pids = palloc0(nsessions * sizeof(pid_t));
+	publication->connects = palloc0((Size) nsessions *
+									publication->npolicies + 1);
+	for (int s = 0; s < nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+
+		CHECK_FOR_INTERRUPTS();
+		publication->pids[s] = session->pid;
+		if (session->pid == 0)
+			continue;
+		for (int p = 0; p < publication->npolicies; p++)
+		{
+			rsl_bulkhead_policy *policy = &publication->policies[p];
+
+			publication->connects[s * publication->npolicies + p] =
+				policy->commands == 0 &&
+				rsl_policy_matches_session(policy, session->role,
+										   rsl_policy_is_member(policy, session->role),
+										   session->database,
+										   &session->address,
+										   session->application_name);
+		}
+	}
+}
+
+/* Is an entry free for another bulkhead?  Config lock held. */
+static bool
+entry_is_free(rsl_bulkhead *bulkhead)
+{
+	return !bulkhead->published &&
+		(pg_atomic_read_u64(&bulkhead->pool.word) == 0) &&
+		pg_atomic_read_u32(&bulkhead->connections) == 0;
+}
+
+static int
+find_entry(Oid home_database, const char *name)
+{
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (rsl_bulkheads[i].published &&
+			rsl_bulkheads[i].policy.home_database == home_database &&
+			strcmp(rsl_bulkheads[i].policy.name, name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Is there room?  The publishers' lock is held, so it stays that way. */
+static void
+check_room(const rsl_publication *publication)
+{
+	int			others = 0;
+	int			mine = 0;
+	int			free_entries = 0;
+	int			wanted = 0;
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (!rsl_bulkheads[i].published)
+			free_entries += entry_is_free(&rsl_bulkheads[i]) ? 1 : 0;
+		else if (rsl_bulkheads[i].policy.home_database == publication->home_database)
+			mine++;
+		else
+			others++;
+	}
+	for (int p = 0; p < publication->npolicies; p++)
+	{
+		if (find_entry(publication->home_database,
+					   publication->policies[p].name) < 0)
+			wanted++;
+	}
+	LWLockRelease(rsl_config_lock);
+
+	/* already over: a restart with a smaller setting; let it shrink */
+	if (publication->npolicies <= mine && wanted == 0)
+		return;
+	if (others + publication->npolicies > rsl_shmem->max_bulkheads)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many bulkheads"),
+				 errdetail("limit=%d this_database=%d other_databases=%d",
+						   rsl_shmem->max_bulkheads, publication->npolicies,
+						   others),
+				 errhint("Drop some, or raise \"resilience.max_bulkheads\" and restart the server.")));
+	if (wanted > free_entries)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no room for bulkheads at the moment"),
+				 errdetail("Dropped bulkheads keep their room until the transactions that they admitted have ended."),
+				 errhint("Wait for these transactions, or raise \"resilience.max_bulkheads\" and restart the server.")));
+}
+
+/*
+ * Read this database's definitions and prepare to publish them.  Everything
+ * that can fail does so here.  The result lives as long as the transaction.
+ */
+rsl_publication *
+rsl_prepare_publication(Oid home_database)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	rsl_publication *publication = rsl_empty_publication(home_database);
+	Oid			relid = rsl_definitions_relation();
+
+	if (OidIsValid(relid))
+		rsl_read_definitions(publication, relid);
+	check_room(publication);
+	match_connections(publication);
+	MemoryContextSwitchTo(old);
+	return publication;
+}
+
+/*
+ * Put a policy into force.  Config lock held exclusively, or nobody else is
+ * there yet.
+ */
+static void
+enforce_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy)
+{
+	bool		expired = policy->expires_at <= GetCurrentTimestamp();
+	bool		limits = !expired && policy->mode != RSL_MODE_OFF;
+
+	bulkhead->policy = *policy;
+	bulkhead->published = true;
+	bulkhead->expired = expired;
+	pg_atomic_write_u32(&bulkhead->mode, policy->mode);
+	pg_atomic_write_u32(&bulkhead->max_wait_ms, policy->max_wait_ms);
+	pg_atomic_write_u32(&bulkhead->pool.max_waiting,
+						policy->max_waiting < 0 ? (uint32) RSL_LANE_MASK :
+						(uint32) policy->max_waiting);
+	pg_atomic_write_u32(&bulkhead->pool.max_running,
+						(uint32) (limits ? policy->max_running : RSL_UNLIMITED));
+	if (!expired && policy->expires_at < rsl_shmem->next_expiry)
+		rsl_shmem->next_expiry = policy->expires_at;
+}
+
+/* Take a free entry for a new bulkhead.  Returns -1 when there is none. */
+static int
+occupy_entry(const rsl_bulkhead_policy *policy)
+{
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		if (!entry_is_free(bulkhead))
+			continue;
+		LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
+		bulkhead->uid = ++rsl_shmem->last_uid;
+		pg_atomic_write_u64(&bulkhead->admitted, 0);
+		pg_atomic_write_u64(&bulkhead->refused_connections, 0);
+		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
+		pg_atomic_write_u64(&bulkhead->timed_out, 0);
+		pg_atomic_write_u64(&bulkhead->preempted, 0);
+		pg_atomic_write_u64(&bulkhead->wait_us, 0);
+		pg_atomic_write_u32(&bulkhead->last_logged, 0);
+		bulkhead->admitted_before_reset = 0;
+		LWLockRelease(rsl_stats_lock);
+		bulkhead->pool.last_grant = 0;
+		bulkhead->pool.grant_interval = 0;
+		enforce_policy(bulkhead, policy);
+		return i;
+	}
+	return -1;
+}
+
+/* Take a bulkhead out of force; its entry is free when all slots are back. */
+static void
+retire_entry(int index)
+{
+	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
+
+	bulkhead->published = false;
+	pg_atomic_write_u32(&bulkhead->pool.max_running, (uint32) RSL_UNLIMITED);
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+		rsl_connection_give(&rsl_sessions[s], index);
+}
+
+/* Config lock held exclusively: tell all sessions to match anew. */
+static void
+announce(void)
+{
+	uint32		n = 0;
+
+	rsl_shmem->next_expiry = DT_NOEND;
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		if (!bulkhead->published)
+			continue;
+		n++;
+		if (!bulkhead->expired &&
+			bulkhead->policy.expires_at < rsl_shmem->next_expiry)
+			rsl_shmem->next_expiry = bulkhead->policy.expires_at;
+	}
+	pg_atomic_write_u32(&rsl_shmem->nmatchable, n);
+	pg_write_barrier();
+	pg_atomic_fetch_add_u64(&rsl_shmem->generation, 1);
+}
+
+/* Limits may have been raised, or be gone: let waiters run. */
+static void
+dispatch_all(void)
+{
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (pg_atomic_read_u64(&rsl_bulkheads[i].pool.word) & RSL_WAIT_MASK)
+			rsl_pool_dispatch(&rsl_bulkheads[i].pool);
+	}
+}
+
+/* Replace the bulkheads of one database.  Must not fail. */
+void
+rsl_publish(const rsl_publication *publication)
+{
+	LWLockAcquire(rsl_config_lock, LW_EXCLUSIVE);
+
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		bool		kept = false;
+
+		if (!rsl_bulkheads[i].published ||
+			rsl_bulkheads[i].policy.home_database != publication->home_database)
+			continue;
+		for (int p = 0; p < publication->npolicies && !kept; p++)
+			kept = strcmp(publication->policies[p].name,
+						  rsl_bulkheads[i].policy.name) == 0;
+		if (!kept)
+			retire_entry(i);
+	}
+
+	for (int p = 0; p < publication->npolicies; p++)
+	{
+		const rsl_bulkhead_policy *policy = &publication->policies[p];
+		int			index = find_entry(publication->home_database, policy->name);
+
+		if (index >= 0)
+			enforce_policy(&rsl_bulkheads[index], policy);
+		else
+			index = occupy_entry(policy);
+		if (index < 0)
+		{
+			/* cannot be: check_room() saw to it */
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
+							policy->name)));
+			continue;
+		}
+
+		for (int s = 0; s < publication->nsessions; s++)
+		{
+			rsl_session *session = &rsl_sessions[s];
+
+			if (session->pid == 0 || session->pid != publication->pids[s])
+				continue;
+			if (publication->connects[s * publication->npolicies + p] &&
+				!rsl_bulkheads[index].expired)
+				rsl_connection_take(session, index, true);
+			else
+				rsl_connection_give(session, index);
+		}
+	}
+
+	announce();
+	rsl_snapshot_save();
+	LWLockRelease(rsl_config_lock);
+
+	dispatch_all();
+}
+
+/* While the server starts: put one policy of the snapshot file into force. */
+bool
+rsl_publish_at_start(const rsl_bulkhead_policy *policy)
+{
+	bool		done;
+
+	if (rsl_shmem->max_bulkheads <=
+		(int) pg_atomic_read_u32(&rsl_shmem->nmatchable))
+		return false;
+
+	/* the same work without locks: this process cannot take any yet */
+	done = false;
+	for (int i = 0; i < rsl_shmem->nbulkheads && !done; i++)
+	{
+		if (rsl_bulkheads[i].published)
+			continue;
+		rsl_bulkheads[i].uid = ++rsl_shmem->last_uid;
+		enforce_policy(&rsl_bulkheads[i], policy);
+		done = true;
+	}
+	announce();
+	return done;
+}
+
+/* Does what is in force differ from this? */
+bool
+rsl_publication_differs(const rsl_publication *publication)
+{
+	int			in_force = 0;
+	bool		differs = false;
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (rsl_bulkheads[i].published &&
+			rsl_bulkheads[i].policy.home_database == publication->home_database)
+			in_force++;
+	}
+	for (int p = 0; p < publication->npolicies && !differs; p++)
+	{
+		int			index = find_entry(publication->home_database,
+									   publication->policies[p].name);
+
+		differs = index < 0 ||
+			memcmp(&rsl_bulkheads[index].policy, &publication->policies[p],
+				   sizeof(rsl_bulkhead_policy)) != 0;
+	}
+	LWLockRelease(rsl_config_lock);
+	return differs || in_force != publication->npolicies;
+}
+
+/* A database is gone: so are its bulkheads.  Must not fail. */
+void
+rsl_forget_database(Oid home_database)
+{
+	rsl_publication nothing = {.home_database = home_database};
+
+	if (rsl_publication_differs(&nothing))
+		rsl_publish(&nothing);
+}
+
+/* Called by the launcher: end what has expired. */
+void
+rsl_publish_expiries(void)
+{
+	TimestampTz now;
+
+	if (rsl_shmem->next_expiry == DT_NOEND)
+		return;
+	now = GetCurrentTimestamp();
+	if (now < rsl_shmem->next_expiry)
+		return;
+
+	LWLockAcquire(rsl_config_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		if (!bulkhead->published || bulkhead->expired ||
+			bulkhead->policy.expires_at > now)
+			continue;
+		bulkhead->expired = true;
+		pg_atomic_write_u32(&bulkhead->pool.max_running,
+							(uint32) RSL_UNLIMITED);
+		for (int s = 0; s < rsl_shmem->nsessions; s++)
+			rsl_connection_give(&rsl_sessions[s], i);
+		ereport(LOG,
+				(errmsg("bulkhead \"%s\" has expired", bulkhead->policy.name)));
+	}
+	announce();
+	LWLockRelease(rsl_config_lock);
+
+	dispatch_all();
+}

@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.h
+ *		From the extension's table to shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_POLICY_PUBLISH_H
+#define RSL_POLICY_PUBLISH_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "shared/layout.h"
+#include "utils/timestamp.h"
+
+#define RSL_EXTENSION_NAME		"resilience"
+#define RSL_SCHEMA_NAME			"resilience"
+#define RSL_DEFINITIONS_NAME	"bulkhead_definitions"
+
+/* Columns of resilience.bulkhead_definitions. */
+enum rsl_definition_column
+{
+	RSL_COL_NAME = 1,
+	RSL_COL_ROLE,
+	RSL_COL_DATABASE,
+	RSL_COL_APPLICATION_NAME,
+	RSL_COL_CLIENT_ADDRESS,
+	RSL_COL_COMMAND,
+	RSL_COL_MAX_CONNECTIONS,
+	RSL_COL_MAX_RUNNING,
+	RSL_COL_MAX_WAITING,
+	RSL_COL_MAX_WAIT,
+	RSL_COL_PRIORITY,
+	RSL_COL_MODE,
+	RSL_COL_EXPIRES_AT,
+	RSL_NUM_DEFINITION_COLUMNS = RSL_COL_EXPIRES_AT
+};
+
+/* The bulkheads of one database, ready to be published without failing. */
+typedef struct rsl_publication
+{
+	Oid			home_database;
+	int			npolicies;
+	rsl_bulkhead_policy *policies;
+	int			nsessions;
+	pid_t	   *pids;			/* the sessions that were looked at ... */
+	bool	   *connects;		/* ... and which policies each one matches */
+} rsl_publication;
+
+extern void rsl_publish_init(void);
+extern void rsl_lock_definitions(void);
+extern Oid	rsl_definitions_relation(void);
+extern void rsl_read_definitions(rsl_publication *publication, Oid relid);
+extern double rsl_interval_ms(const Interval *interval);
+extern bool rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
+								  rsl_bulkhead_policy *policy);
+extern rsl_publication *rsl_prepare_publication(Oid home_database);
+extern rsl_publication *rsl_empty_publication(Oid home_database);
+extern bool rsl_publication_differs(const rsl_publication *publication);
+extern void rsl_publish(const rsl_publication *publication);
+extern bool rsl_publish_at_start(const rsl_bulkhead_policy *policy);
+extern void rsl_publish_expiries(void);
+extern void rsl_forget_database(Oid home_database);
+
+#endif							/* RSL_POLICY_PUBLISH_H */

@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		The settings (GUCs) of the extension.
+ *
+ * Limits that all sessions must agree on (context "sighup") take effect
+ * through shared memory: the launcher publishes them when it has re-read the
+ * configuration, within milliseconds and for all sessions at once.  Left to
+ * themselves busy sessions would keep the old values until they are idle.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <limits.h>
+
+#include "policy/settings.h"
+#include "utils/guc.h"
+
+int			rsl_mode_setting = RSL_MODE_ENFORCE;
+int			rsl_priority_setting = RSL_PRIORITY_NORMAL;
+int			rsl_requested_priority = RSL_PRIORITY_CRITICAL;
+int			rsl_minimum_priority = RSL_PRIORITY_LOW;
+int			rsl_max_running = RSL_UNLIMITED;
+int			rsl_max_waiting = 1000;
+int			rsl_max_wait = 1000;
+int			rsl_low_priority_cap = -1;
+int			rsl_normal_priority_cap = -1;
+int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
+int			rsl_deadline = 0;
+int			rsl_max_bulkheads = 128;
+
+bool		rsl_priority_is_explicit = false;
+
+/* the largest number of slots that a pool's word can count */
+#define MAX_SLOTS	((int) RSL_LANE_MASK)
+
+static const struct config_enum_entry mode_options[] = {
+	{"off", RSL_MODE_OFF, false},
+	{"observe", RSL_MODE_OBSERVE, false},
+	{"enforce", RSL_MODE_ENFORCE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry priority_options[] = {
+	{"low", RSL_PRIORITY_LOW, false},
+	{"normal", RSL_PRIORITY_NORMAL, false},
+	{"high", RSL_PRIORITY_HIGH, false},
+	{"critical", RSL_PRIORITY_CRITICAL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry preemption_options[] = {
+	{"off", RSL_PREEMPTION_OFF, false},
+	{"waiting", RSL_PREEMPTION_WAITING, false},
+	{NULL, 0, false}
+};
+
+static const char *
+option_name(const struct config_enum_entry *options, int value)
+{
+	for (; options->name != NULL; options++)
+	{
+		if (options->val == value)
+			return options->name;
+	}
+	return NULL;
+}
+
+static int
+option_value(const struct config_enum_entry *options, const char *name)
+{
+	for (; options->name != NULL; options++)
+	{
+		if (pg_strcasecmp(options->name, name) == 0)
+			return options->val;
+	}
+	return -1;
+}
+
+const char *
+rsl_priority_name(int priority)
+{
+	return option_name(priority_options, priority);
+}
+
+const char *
+rsl_mode_name(int mode)
+{
+	return option_name(mode_options, mode);
+}
+
+/* Returns -1 when there is no such priority or mode. */
+int
+rsl_parse_priority(const char *name)
+{
+	return option_value(priority_options, name);
+}
+
+int
+rsl_parse_mode(const char *name)
+{
+	return option_value(mode_options, name);
+}
+
+static bool
+check_max_running(int *newval, void **extra, GucSource source)
+{
+	if (*newval == 0)
+	{
+		GUC_check_errdetail("0 would refuse every statement of every session; the smallest limit is 1.");
+		GUC_check_errhint("Use -1 for no limit, or \"resilience.minimum_priority\" to stop less important work.");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * The source of a value is known here only, and travels with the value as
+ * "extra", through SET LOCAL, RESET and rollback.
+ */
+static bool
+check_priority(int *newval, void **extra, GucSource source)
+{
+	bool	   *is_explicit = rsl_guc_malloc(sizeof(bool));
+
+	if (is_explicit == NULL)
+		return false;
+	*is_explicit = source >= PGC_S_DATABASE;
+	*extra = is_explicit;
+	return true;
+}
+
+static void
+assign_priority(int newval, void *extra)
+{
+	rsl_priority_is_explicit = extra != NULL && *(bool *) extra;
+}
+
+void
+rsl_define_settings(void)
+{
+	DefineCustomEnumVariable("resilience.mode",
+							 "Whether limits are enforced, only observed, or off.",
+							 "\"observe\" decides and counts like \"enforce\", but refuses and delays nobody.",
+							 &rsl_mode_setting,
+							 RSL_MODE_ENFORCE, mode_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("resilience.priority",
+							 "Priority of the session's transactions: who is shed first.",
+							 "Meant for ALTER ROLE ... SET and ALTER DATABASE ... SET.",
+							 &rsl_priority_setting,
+							 RSL_PRIORITY_NORMAL, priority_options,
+							 PGC_SUSET, 0,
+							 check_priority, assign_priority, NULL);
+
+	DefineCustomEnumVariable("resilience.requested_priority",
+							 "Lowers the priority of the session's transactions.",
+							 "The lower of this and \"resilience.priority\" counts.",
+							 &rsl_requested_priority,
+							 RSL_PRIORITY_CRITICAL, priority_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("resilience.minimum_priority",
+							 "Statements below this priority are shed.",
+							 "A lever that needs no free connection: edit the configuration and reload.",
+							 &rsl_minimum_priority,
+							 RSL_PRIORITY_LOW, priority_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_running",
+							"How many transactions may run at once in the whole server.",
+							"-1 means no limit.",
+							&rsl_max_running,
+							RSL_UNLIMITED, RSL_UNLIMITED, MAX_SLOTS,
+							PGC_SIGHUP, 0, check_max_running, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_waiting",
+							"How many transactions may wait for the server-wide limit.",
+							NULL,
+							&rsl_max_waiting,
+							1000, 0, MAX_SLOTS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_wait",
+							"How long a transaction may wait for the server-wide limit before it is shed.",
+							"0 means that nothing waits.",
+							&rsl_max_wait,
+							1000, 0, 3600 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.low_priority_cap",
+							"How many low-priority transactions may run while higher priorities have work.",
+							"-1 means a quarter of the limit in force, at least 1.",
+							&rsl_low_priority_cap,
+							-1, -1, MAX_SLOTS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.normal_priority_cap",
+							"How many normal-priority transactions may run while higher priorities have work.",
+							"-1 means three quarters of the limit in force, at least 1.",
+							&rsl_normal_priority_cap,
+							-1, -1, MAX_SLOTS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("resilience.preemption",
+							 "Whom a statement of higher priority may push out of a full queue.",
+							 NULL,
+							 &rsl_preemption_setting,
+							 RSL_PREEMPTION_WAITING, preemption_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.deadline",
+							"The client's time budget for a statement to begin.",
+							"A statement that would wait longer is refused at once. 0 means no deadline.",
+							&rsl_deadline,
+							0, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_bulkheads",
+							"Room for bulkheads in shared memory.",
+							NULL,
+							&rsl_max_bulkheads,
+							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("resilience");
+}
+
+/*
+ * Make the server-wide settings known to all sessions: at start, and by the
+ * launcher after a reload.
+ */
+void
+rsl_publish_settings(void)
+{
+	rsl_pool   *pool = &rsl_shmem->server;
+	int			limit = rsl_max_running;
+	int			low_cap;
+	int			normal_cap;
+
+	low_cap = rsl_pool_effective_cap(rsl_low_priority_cap, limit, 1);
+	normal_cap = rsl_pool_effective_cap(rsl_normal_priority_cap, limit, 3);
+
+	/* caps without a limit: count, with room for everybody */
+	if (limit < 0 && (low_cap >= 0 || normal_cap >= 0))
+		limit = MAX_SLOTS;
+
+	pg_atomic_write_u32(&pool->low_cap, (uint32) low_cap);
+	pg_atomic_write_u32(&pool->normal_cap, (uint32) normal_cap);
+	pg_atomic_write_u32(&pool->max_waiting, (uint32) rsl_max_waiting);
+	pg_atomic_write_u32(&pool->max_running, (uint32) limit);
+	pg_atomic_write_u32(&rsl_shmem->minimum_priority,
+						(uint32) rsl_minimum_priority);
+	pg_atomic_write_u32(&rsl_shmem->preemption,
+						(uint32) rsl_preemption_setting);
+}

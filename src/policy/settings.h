@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *		The settings (GUCs) of the extension.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_POLICY_SETTINGS_H
+#define RSL_POLICY_SETTINGS_H
+
+#include "shared/layout.h"
+
+typedef enum rsl_preemption
+{
+	RSL_PREEMPTION_OFF = 0,
+	RSL_PREEMPTION_WAITING
+} rsl_preemption;
+
+extern int	rsl_mode_setting;	/* rsl_mode */
+extern int	rsl_priority_setting;	/* rsl_priority */
+extern int	rsl_requested_priority; /* rsl_priority */
+extern int	rsl_minimum_priority;	/* rsl_priority */
+extern int	rsl_max_running;
+extern int	rsl_max_waiting;
+extern int	rsl_max_wait;		/* ms */
+extern int	rsl_low_priority_cap;
+extern int	rsl_normal_priority_cap;
+extern int	rsl_preemption_setting; /* rsl_preemption */
+extern int	rsl_deadline;		/* ms; 0 = none */
+extern int	rsl_max_bulkheads;
+
+/*
+ * Was resilience.priority set for this session, its role or its database?
+ * A value from the configuration file only replaces the built-in default: a
+ * bulkhead's priority is more specific.
+ */
+extern bool rsl_priority_is_explicit;
+
+extern void rsl_define_settings(void);
+extern void rsl_publish_settings(void);
+extern const char *rsl_priority_name(int priority);
+extern const char *rsl_mode_name(int mode);
+extern int	rsl_parse_priority(const char *name);
+extern int	rsl_parse_mode(const char *name);
+
+#endif							/* RSL_POLICY_SETTINGS_H */

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * resilience.c
+ *		Bulkheads and load shedding inside the server.
+ *
+ * Only the module's entry is here: settings, hooks, the background worker.
+ * Where things are:
+ *
+ *	core/		algorithms in plain C, without the backend
+ *	shared/		shared memory: layout, pools of slots, sessions, snapshot file
+ *	policy/		settings; from tables to shared memory; what matches whom
+ *	bulkhead/	connection bulkheads; SQL functions and views of bulkheads
+ *	shedding/	admission of transactions; hooks; views of the load
+ *	worker/		background workers
+ *
+ * Hooks and SQL call patterns, patterns call policy, policy calls shared,
+ * shared calls core; never the other way.
+ *
+ * Copyright (c) 2026, resilience contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "bulkhead/connection.h"
+#include "fmgr.h"
+#include "policy/publish.h"
+#include "policy/settings.h"
+#include "shared/layout.h"
+#include "shedding/hooks.h"
+#include "worker/launcher.h"
+
+#define RSL_VERSION "1.0"
+
+RSL_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Everything needs shared memory, which only preloading can give.  Loaded
+ * later the library does nothing, and its SQL functions say what to do.
+ * pg_upgrade must find a server that nothing interferes with.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	rsl_define_settings();
+	if (IsBinaryUpgrade)
+		return;
+
+	rsl_shmem_init();
+	rsl_publish_init();
+	rsl_connection_init();
+	rsl_shedding_init();
+	rsl_launcher_register();
+}

@@ -1,0 +1,316 @@
+/*-------------------------------------------------------------------------
+ *
+ * layout.h
+ *		What lies in shared memory, and which lock or atomic guards it.
+ *
+ * Sizes are fixed at server start from max_connections and
+ * resilience.max_bulkheads.  Three arrays follow the header: bulkheads,
+ * sessions, and the words of the sessions' connection bitmaps.
+ *
+ * Locks (all in the named tranche "resilience"), in the order in which they
+ * may be taken together:
+ *	rsl_config_lock		definitions of bulkheads (exclusive to publish)
+ *	rsl_stats_lock		folding of per-session counters into the totals
+ *	rsl_pool_lock(p)	the wait queue of pool p
+ * Whoever holds a pool's lock takes no other lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_SHARED_LAYOUT_H
+#define RSL_SHARED_LAYOUT_H
+
+#include "compat.h"
+
+#include "core/histogram.h"
+#include "core/pool_state.h"
+#include "core/wait_queue.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "utils/backend_status.h"
+
+/*
+ * A dropped bulkhead keeps its entry until the last slot taken from it is
+ * back.  This many entries beyond resilience.max_bulkheads wait for that.
+ */
+#define RSL_DRAINING_BULKHEADS	32
+
+/* how many bulkheads one session may have to pass; more are not enforced */
+#define RSL_MAX_MATCHES			16
+
+/* length of LIKE patterns on application_name, with the final zero */
+#define RSL_PATTERN_LEN			128
+
+/* the launcher's tick, in milliseconds */
+#define RSL_TICK_MS				100
+
+/* a class counts as active for this many ticks after its last transaction */
+#define RSL_ACTIVE_TICKS		10
+
+/* an idle transaction's slot is lent after this long, in milliseconds */
+#define RSL_LEND_AFTER_MS		100
+
+/* how many sessions at most may be in a turn at once */
+#define RSL_MAX_TURNS			64
+
+/* the pool that is not a bulkhead's: the server-wide limit */
+#define RSL_SERVER_POOL			(-1)
+#define RSL_NO_POOL				(-2)
+
+typedef enum rsl_mode
+{
+	RSL_MODE_OFF = 0,
+	RSL_MODE_OBSERVE,
+	RSL_MODE_ENFORCE
+} rsl_mode;
+
+/*
+ * A limited number of running slots with a queue before it: one for each
+ * bulkhead and one for the whole server.
+ */
+typedef struct rsl_pool
+{
+	/* atomic: counts and flags, see core/pool_state.h */
+	pg_atomic_uint64 word;
+
+	/*
+	 * Atomics, written by whoever publishes (config lock exclusive, or the
+	 * launcher for the server's pool), read by everybody.  int32 inside.
+	 */
+	pg_atomic_uint32 max_running;
+	pg_atomic_uint32 low_cap;
+	pg_atomic_uint32 normal_cap;
+	pg_atomic_uint32 max_waiting;
+
+	/*
+	 * Atomics: the tick at which each class last had work here.  Only the
+	 * server's pool has caps and needs them.
+	 */
+	pg_atomic_uint32 last_active[RSL_NUM_PRIORITIES];
+
+	int			number;			/* RSL_SERVER_POOL or index; never changes */
+
+	/*
+	 * Turns (see turns.c), the server's pool only.  Atomics: who may keep a
+	 * slot between transactions, how many they are, and which waiter looks
+	 * after them.  Sessions as number + 1, 0 = nobody.
+	 */
+	pg_atomic_uint32 in_turn[RSL_MAX_TURNS];
+	pg_atomic_uint32 nturns;
+	pg_atomic_uint32 watchman;	/* written under the pool's lock */
+
+	/* all that follows: pool's lock */
+	rsl_wait_queue queue;
+	int64		last_grant;		/* microseconds, monotonic; 0 = never */
+	int64		grant_interval; /* moving average between grants, us */
+} rsl_pool;
+
+typedef struct rsl_address
+{
+	uint8		family;			/* 0 = none or any; PGSQL_AF_INET[6] */
+	uint8		bits;
+	uint8		bytes[16];
+} rsl_address;
+
+/*
+ * What a bulkhead matches and limits: one row of the extension's table with
+ * its names resolved.  Also the unit of the snapshot file: change
+ * RSL_SNAPSHOT_FORMAT when this changes.
+ */
+typedef struct rsl_bulkhead_policy
+{
+	char		name[NAMEDATALEN];
+	Oid			home_database;	/* where the table with the row lives */
+	Oid			role;			/* InvalidOid = any */
+	Oid			database;		/* InvalidOid = any */
+	char		application_name[RSL_PATTERN_LEN];	/* LIKE; "" = any */
+	rsl_address client_address;
+	uint32		commands;		/* bits of rsl_command; 0 = any */
+	int32		max_connections;
+	int32		max_running;
+	int32		max_waiting;
+	int32		max_wait_ms;
+	int32		priority;		/* rsl_priority, or -1 */
+	int32		mode;			/* rsl_mode */
+	TimestampTz expires_at;		/* or DT_NOEND */
+} rsl_bulkhead_policy;
+
+typedef struct rsl_bulkhead
+{
+	rsl_pool	pool;
+
+	/* config lock */
+	rsl_bulkhead_policy policy;
+	uint32		uid;			/* names this use of the entry; 0 = free */
+	bool		published;		/* false while free or draining */
+	bool		expired;
+
+	/* atomics: copies of policy fields that the statement path reads */
+	pg_atomic_uint32 mode;
+	pg_atomic_uint32 max_wait_ms;
+
+	/* atomic: sessions that hold a connection slot */
+	pg_atomic_uint32 connections;
+
+	/* atomics: totals, and what reset_statistics() subtracts (stats lock) */
+	pg_atomic_uint64 admitted;	/* of sessions gone or re-matched */
+	pg_atomic_uint64 refused_connections;
+	pg_atomic_uint64 refused_statements;
+	pg_atomic_uint64 timed_out;
+	pg_atomic_uint64 preempted;
+	pg_atomic_uint64 wait_us;
+	uint64		admitted_before_reset;
+
+	/* atomic: when a refusal in observe mode was last logged, in ticks */
+	pg_atomic_uint32 last_logged;
+}			pg_attribute_aligned(64)
+rsl_bulkhead;
+
+/* State of a session's slot: the low bits of rsl_session.slot. */
+#define RSL_SLOT_FREE		0
+#define RSL_SLOT_HELD		1
+#define RSL_SLOT_LENT		2	/* idle in transaction; taken back on use */
+#define RSL_SLOT_KEPT		3	/* server's slot kept for the next transaction */
+#define RSL_SLOT_STATE(s)	((s) & 3)
+#define RSL_SLOT_NEXT(s, state)	((((s) | 3) + 1) | (state))
+
+/* rsl_session.units: bit i = pool of match i, this bit = the server's pool */
+#define RSL_SERVER_UNIT		(UINT32_C(1) << 31)
+
+/* What became of a waiter. */
+typedef enum rsl_verdict
+{
+	RSL_WAITING = 0,
+	RSL_GRANTED,
+	RSL_PREEMPTED,				/* pushed out by a higher priority */
+	RSL_SHED,					/* below the minimum priority */
+	RSL_TIMED_OUT,
+	RSL_QUEUE_FULL
+} rsl_verdict;
+
+typedef struct rsl_match
+{
+	uint32		uid;			/* config lock; the bulkhead's at matching */
+	int16		index;			/* config lock */
+	pg_atomic_uint64 admitted;	/* written by the owner; folded when
+								 * re-matched */
+} rsl_match;
+
+typedef struct rsl_session
+{
+	/*
+	 * Atomic: a sequence number and the slot's state.  The owner moves it
+	 * between FREE and HELD, the launcher from HELD to LENT by
+	 * compare-and-swap, the owner back.  KEPT is set by the owner and ended
+	 * by it or by whoever reclaims the slot, by compare-and-swap.  Each
+	 * transaction has a new sequence number, so that the launcher cannot lend
+	 * the slot of the next one.
+	 */
+	pg_atomic_uint32 slot;
+
+	/*
+	 * Written by the owner while it does not hold the slot or right after
+	 * bumping the sequence number; read by the launcher before its
+	 * compare-and-swap, and by views.
+	 */
+	uint32		held;			/* bit i: charged to match i */
+	uint32		units;			/* bit i: a slot of its pool was taken */
+	uint8		priority;		/* rsl_priority of this transaction */
+	uint8		kept_priority;	/* rsl_priority of the slot that is KEPT */
+	uint8		nmatches;
+	pid_t		pid;			/* 0 = unused; owner, or sweep when it is dead */
+
+	TimestampTz run_start;		/* owner */
+	TimestampTz wait_start;		/* owner; 0 = does not wait */
+	uint64		query_id;		/* owner */
+
+	/* atomic, owner: since when the slot is kept; microseconds, monotonic */
+	pg_atomic_uint64 kept_since;
+
+	/* owner only: transactions admitted, by priority */
+	pg_atomic_uint64 admitted[RSL_NUM_PRIORITIES];
+
+	/*
+	 * Waiting: the node is linked under the lock of the pool waiting_for; the
+	 * verdict is written under that lock and read by the owner.
+	 */
+	pg_atomic_uint32 waiting_for;	/* pool number (int32) */
+	pg_atomic_uint32 verdict;	/* rsl_verdict */
+
+	PgBackendStatus *status;	/* owner at attach: what it does */
+
+	/* identity at authentication: owner at attach, then read-only */
+	Oid			role;
+	Oid			database;
+	rsl_address address;
+	bool		superuser;
+	char		application_name[NAMEDATALEN];
+
+	/* config lock exclusive to change, or the owner under config lock shared */
+	rsl_match	matches[RSL_MAX_MATCHES];
+}			pg_attribute_aligned(64)
+rsl_session;
+
+typedef struct rsl_shared
+{
+	/* constant after start */
+	int			nsessions;
+	int			nbulkheads;		/* physical entries */
+	int			max_bulkheads;	/* resilience.max_bulkheads */
+	int			bitmap_words;	/* words of one session's bitmap */
+
+	/* atomics, read by every transaction, rarely written */
+	pg_atomic_uint64 generation;	/* of the published bulkheads */
+	pg_atomic_uint32 tick;		/* the launcher's */
+	pg_atomic_uint32 minimum_priority;
+	pg_atomic_uint32 preemption;	/* rsl_preemption */
+	pg_atomic_uint32 nmatchable;	/* published bulkheads */
+
+	/* config lock */
+	uint32		last_uid;
+	TimestampTz next_expiry;
+	bool		snapshot_stale; /* the last write of the file failed */
+
+	/* atomic: counts requests to the launcher to visit all databases soon */
+	pg_atomic_uint32 visit_requests;
+
+	/* atomic: sessions that matched more bulkheads than can be enforced */
+	pg_atomic_uint64 unmatched;
+
+	/* the server-wide limit, by priority */
+	pg_atomic_uint64 admitted[RSL_NUM_PRIORITIES];	/* of sessions gone */
+	pg_atomic_uint64 shed[RSL_NUM_PRIORITIES];
+	pg_atomic_uint64 timed_out[RSL_NUM_PRIORITIES];
+	pg_atomic_uint64 preempted[RSL_NUM_PRIORITIES];
+	pg_atomic_uint64 wait_us[RSL_NUM_PRIORITIES];
+	pg_atomic_uint64 waits[RSL_NUM_PRIORITIES][RSL_HISTOGRAM_BUCKETS];
+	uint64		admitted_before_reset[RSL_NUM_PRIORITIES];	/* stats lock */
+	pg_atomic_uint32 last_logged;
+
+	/* own cache lines: every limited transaction writes its word */
+	char		pad[PG_CACHE_LINE_SIZE];
+	rsl_pool	server;
+} rsl_shared;
+
+/* NULL when the library was not preloaded, or in single-user mode */
+extern rsl_shared *rsl_shmem;
+extern rsl_bulkhead *rsl_bulkheads;
+extern rsl_session *rsl_sessions;
+extern rsl_wait_node *rsl_nodes;	/* one for each session; pool's lock */
+extern pg_atomic_uint32 *rsl_connection_bits;	/* bitmap_words a session */
+extern LWLockPadded *rsl_locks;
+
+#define rsl_config_lock			(&rsl_locks[0].lock)
+#define rsl_stats_lock			(&rsl_locks[1].lock)
+#define rsl_pool_lock(pool)		(&rsl_locks[3 + (pool)->number].lock)
+
+extern void rsl_shmem_init(void);
+extern void rsl_require_shmem(void);
+
+static inline rsl_pool *
+rsl_pool_by_number(int number)
+{
+	return number == RSL_SERVER_POOL ? &rsl_shmem->server :
+		&rsl_bulkheads[number].pool;
+}
+
+#endif							/* RSL_SHARED_LAYOUT_H */

@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *		Size, request and start-up of the shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "policy/settings.h"
+#include "shared/layout.h"
+#include "shared/snapshot_file.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+rsl_shared *rsl_shmem = NULL;
+rsl_bulkhead *rsl_bulkheads = NULL;
+rsl_session *rsl_sessions = NULL;
+rsl_wait_node *rsl_nodes = NULL;
+pg_atomic_uint32 *rsl_connection_bits = NULL;
+LWLockPadded *rsl_locks = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+#define PHYSICAL_BULKHEADS	(rsl_max_bulkheads + RSL_DRAINING_BULKHEADS)
+#define BITMAP_WORDS		((PHYSICAL_BULKHEADS + 31) / 32)
+
+/* Offsets of the parts, each on a cache line of its own. */
+typedef struct shmem_parts
+{
+	Size		bulkheads;
+	Size		sessions;
+	Size		nodes;
+	Size		connection_bits;
+	Size		total;
+} shmem_parts;
+
+static shmem_parts
+shmem_layout(void)
+{
+	shmem_parts parts;
+	Size		size = CACHELINEALIGN(sizeof(rsl_shared));
+
+	parts.bulkheads = size;
+	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(rsl_bulkhead),
+												  PHYSICAL_BULKHEADS)));
+	parts.sessions = size;
+	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(rsl_session),
+												  MaxBackends)));
+	parts.nodes = size;
+	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(rsl_wait_node),
+												  MaxBackends)));
+	parts.connection_bits = size;
+	size = add_size(size, mul_size(sizeof(pg_atomic_uint32) * BITMAP_WORDS,
+								   MaxBackends));
+	parts.total = size;
+	return parts;
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(shmem_layout().total);
+	RequestNamedLWLockTranche("resilience", 3 + PHYSICAL_BULKHEADS);
+}
+
+static void
+pool_init(rsl_pool *pool, int number)
+{
+	pg_atomic_init_u64(&pool->word, 0);
+	pg_atomic_init_u32(&pool->max_running, (uint32) RSL_UNLIMITED);
+	pg_atomic_init_u32(&pool->low_cap, (uint32) RSL_UNLIMITED);
+	pg_atomic_init_u32(&pool->normal_cap, (uint32) RSL_UNLIMITED);
+	pg_atomic_init_u32(&pool->max_waiting, 0);
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+		pg_atomic_init_u32(&pool->last_active[c], 0);
+	for (int i = 0; i < RSL_MAX_TURNS; i++)
+		pg_atomic_init_u32(&pool->in_turn[i], 0);
+	pg_atomic_init_u32(&pool->nturns, 0);
+	pg_atomic_init_u32(&pool->watchman, 0);
+	pool->number = number;
+	rsl_wait_queue_init(&pool->queue);
+}
+
+static void
+shmem_fill(void)
+{
+	rsl_shared *shared = rsl_shmem;
+
+	memset(shared, 0, shmem_layout().total);
+	shared->nsessions = MaxBackends;
+	shared->nbulkheads = PHYSICAL_BULKHEADS;
+	shared->max_bulkheads = rsl_max_bulkheads;
+	shared->bitmap_words = BITMAP_WORDS;
+
+	/*
+	 * Atomics of zero value are initialized by the memset on all platforms
+	 * but those that simulate 64-bit atomics with spinlocks, hence the loops.
+	 */
+	pg_atomic_init_u64(&shared->generation, 1);
+	/* starts past the memory of activity, so that no class seems active */
+	pg_atomic_init_u32(&shared->tick, 2 * RSL_ACTIVE_TICKS);
+	pg_atomic_init_u64(&shared->unmatched, 0);
+	shared->next_expiry = DT_NOEND;
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+	{
+		pg_atomic_init_u64(&shared->admitted[c], 0);
+		pg_atomic_init_u64(&shared->shed[c], 0);
+		pg_atomic_init_u64(&shared->timed_out[c], 0);
+		pg_atomic_init_u64(&shared->preempted[c], 0);
+		pg_atomic_init_u64(&shared->wait_us[c], 0);
+		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
+			pg_atomic_init_u64(&shared->waits[c][b], 0);
+	}
+	pool_init(&shared->server, RSL_SERVER_POOL);
+
+	for (int i = 0; i < shared->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		pool_init(&bulkhead->pool, i);
+		pg_atomic_init_u64(&bulkhead->admitted, 0);
+		pg_atomic_init_u64(&bulkhead->refused_connections, 0);
+		pg_atomic_init_u64(&bulkhead->refused_statements, 0);
+		pg_atomic_init_u64(&bulkhead->timed_out, 0);
+		pg_atomic_init_u64(&bulkhead->preempted, 0);
+		pg_atomic_init_u64(&bulkhead->wait_us, 0);
+	}
+	for (int i = 0; i < shared->nsessions; i++)
+	{
+		rsl_session *session = &rsl_sessions[i];
+
+		pg_atomic_init_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
+		for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+			pg_atomic_init_u64(&session->admitted[c], 0);
+		for (int m = 0; m < RSL_MAX_MATCHES; m++)
+			pg_atomic_init_u64(&session->matches[m].admitted, 0);
+		rsl_nodes[i].next = rsl_nodes[i].prev = RSL_NO_WAITER;
+	}
+
+	/* limits hold from the first connection, also after a crash */
+	rsl_publish_settings();
+	rsl_snapshot_load();
+}
+
+static void
+shmem_startup(void)
+{
+	shmem_parts parts = shmem_layout();
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	rsl_shmem = ShmemInitStruct("resilience", parts.total, &found);
+	rsl_bulkheads = (rsl_bulkhead *) ((char *) rsl_shmem + parts.bulkheads);
+	rsl_sessions = (rsl_session *) ((char *) rsl_shmem + parts.sessions);
+	rsl_nodes = (rsl_wait_node *) ((char *) rsl_shmem + parts.nodes);
+	rsl_connection_bits = (pg_atomic_uint32 *)
+		((char *) rsl_shmem + parts.connection_bits);
+	rsl_locks = GetNamedLWLockTranche("resilience");
+	if (!found)
+		shmem_fill();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Called by _PG_init() when the library is being preloaded. */
+void
+rsl_shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/* For SQL functions: fail with advice when there is no shared memory. */
+void
+rsl_require_shmem(void)
+{
+	if (rsl_shmem == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("resilience must be loaded via \"shared_preload_libraries\""),
+				 errdetail("Without it there is no shared memory for limits and counts, and nothing is enforced."),
+				 errhint("Add \"resilience\" to shared_preload_libraries in postgresql.conf and restart the server.")));
+}

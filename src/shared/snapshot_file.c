@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * snapshot_file.c
+ *		The published bulkheads in a file, for the next start.
+ *
+ * The tables of the extension are the truth, but nobody can read a table
+ * before the first connection is let in.  So each publication also writes
+ * this file, and the server loads it while it creates its shared memory:
+ * at start, after a crash, on a standby made by a base backup.  The launcher
+ * then compares with the tables.
+ *
+ * Saving never fails: it may run after a commit.  A file that cannot be
+ * written is a WARNING in the log, and the launcher tries again; one that
+ * cannot be read counts as absent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "policy/publish.h"
+#include "port/pg_crc32c.h"
+#include "shared/layout.h"
+#include "shared/snapshot_file.h"
+#include "storage/fd.h"
+
+#define SNAPSHOT_FILE		"resilience.snapshot"
+#define SNAPSHOT_FILE_TMP	SNAPSHOT_FILE ".tmp"
+#define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
+
+/* change this when rsl_bulkhead_policy changes */
+#define RSL_SNAPSHOT_FORMAT	1
+
+typedef struct snapshot_header
+{
+	uint32		magic;
+	uint32		format;
+	uint32		policy_size;
+	uint32		count;
+	pg_crc32c	crc;			/* of the policies */
+} snapshot_header;
+
+/* Like read(), until all is there.  Returns false on any shortage. */
+static bool
+read_fully(int fd, void *buffer, size_t size)
+{
+	char	   *to = buffer;
+
+	while (size > 0)
+	{
+		ssize_t		n = read(fd, to, size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		to += n;
+		size -= n;
+	}
+	return true;
+}
+
+static bool
+write_fully(int fd, const void *buffer, size_t size)
+{
+	const char *from = buffer;
+
+	while (size > 0)
+	{
+		ssize_t		n;
+
+		errno = 0;
+		n = write(fd, from, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (errno == 0)
+				errno = ENOSPC;
+			return false;
+		}
+		from += n;
+		size -= n;
+	}
+	return true;
+}
+
+/* Load the file into empty shared memory.  Nobody else is there. */
+void
+rsl_snapshot_load(void)
+{
+	snapshot_header header;
+	rsl_bulkhead_policy *policies = NULL;
+	int			fd;
+	const char *damage = NULL;
+
+	fd = open(SNAPSHOT_FILE, O_RDONLY | PG_BINARY, 0);
+	if (fd < 0)
+	{
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", SNAPSHOT_FILE)));
+		return;
+	}
+
+	if (!read_fully(fd, &header, sizeof(header)) ||
+		header.magic != SNAPSHOT_MAGIC)
+		damage = "it is not a snapshot of resilience";
+	else if (header.format != RSL_SNAPSHOT_FORMAT ||
+			 header.policy_size != sizeof(rsl_bulkhead_policy))
+		damage = "it was written by another version of the library";
+	else if (header.count > 1000000)
+		damage = "its header is damaged";
+	else
+	{
+		size_t		size = (size_t) header.count * sizeof(rsl_bulkhead_policy);
+		pg_crc32c	crc;
+
+		policies = malloc(size + 1);
+		if (policies == NULL || !read_fully(fd, policies, size))
+			damage = "it is too short";
+		else
+		{
+			INIT_CRC32C(crc);
+			COMP_CRC32C(crc, policies, size);
+			FIN_CRC32C(crc);
+			if (!EQ_CRC32C(crc, header.crc))
+				damage = "its checksum is wrong";
+		}
+	}
+	close(fd);
+
+	if (damage)
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("ignoring file \"%s\": %s", SNAPSHOT_FILE, damage),
+				 errdetail("Bulkheads hold again when the tables have been read.")));
+	else
+	{
+		for (uint32 i = 0; i < header.count; i++)
+		{
+			if (!rsl_publish_at_start(&policies[i]))
+			{
+				ereport(LOG,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
+								policies[i].name),
+						 errhint("Raise \"resilience.max_bulkheads\" (now %d) and restart the server.",
+								 rsl_shmem->max_bulkheads)));
+				break;
+			}
+		}
+	}
+	free(policies);
+}
+
+/* Write the published bulkheads.  The config lock is held.  Never throws. */
+void
+rsl_snapshot_save(void)
+{
+	snapshot_header header = {SNAPSHOT_MAGIC, RSL_SNAPSHOT_FORMAT,
+	sizeof(rsl_bulkhead_policy), 0, 0};
+	const char *failed = NULL;
+	int			fd;
+
+	INIT_CRC32C(header.crc);
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (!rsl_bulkheads[i].published)
+			continue;
+		header.count++;
+		COMP_CRC32C(header.crc, &rsl_bulkheads[i].policy,
+					sizeof(rsl_bulkhead_policy));
+	}
+	FIN_CRC32C(header.crc);
+
+	fd = open(SNAPSHOT_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY,
+			  pg_file_create_mode);
+	if (fd < 0)
+		failed = "open";
+	else
+	{
+		if (!write_fully(fd, &header, sizeof(header)))
+			failed = "write";
+		for (int i = 0; i < rsl_shmem->nbulkheads && !failed; i++)
+		{
+			if (rsl_bulkheads[i].published &&
+				!write_fully(fd, &rsl_bulkheads[i].policy,
+							 sizeof(rsl_bulkhead_policy)))
+				failed = "write";
+		}
+		if (!failed && pg_fsync(fd) != 0)
+			failed = "fsync";
+		if (close(fd) != 0 && !failed)
+			failed = "close";
+	}
+
+	if (failed)
+		ereport(WARNING,
+				(errcode_for_file_access(),
+				 errmsg("could not %s file \"%s\": %m", failed,
+						SNAPSHOT_FILE_TMP),
+				 errdetail("After a restart the bulkheads hold only once the tables have been read.")));
+	else if (durable_rename(SNAPSHOT_FILE_TMP, SNAPSHOT_FILE, LOG) != 0)
+		failed = "rename";
+	rsl_shmem->snapshot_stale = failed != NULL;
+}

@@ -1,0 +1,137 @@
+/*-------------------------------------------------------------------------
+ *
+ * statistics.c
+ *		Sums over the sessions, made when somebody looks.
+ *
+ * What every transaction counts, it counts in its session's own cache lines.
+ * A session adds its counts to the totals when it ends or its bulkheads
+ * change (rsl_session_fold, under the statistics lock); a reader, who holds
+ * that lock too, adds up the totals and the sessions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "shared/statistics.h"
+
+static bool
+session_runs(rsl_session *session)
+{
+	return session->pid != 0 &&
+		RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_HELD;
+}
+
+static int64
+admitted_so_far(int index)
+{
+	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
+	uint64		admitted = pg_atomic_read_u64(&bulkhead->admitted);
+
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+
+		for (int m = 0; session->pid != 0 && m < session->nmatches; m++)
+		{
+			if (session->matches[m].index == index &&
+				session->matches[m].uid == bulkhead->uid)
+				admitted += pg_atomic_read_u64(&session->matches[m].admitted);
+		}
+	}
+	return admitted;
+}
+
+/* Config and statistics locks are held. */
+void
+rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
+{
+	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
+
+	counts->running = counts->waiting = 0;
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+
+		if (session->pid == 0)
+			continue;
+		if ((int32) pg_atomic_read_u32(&session->waiting_for) == index)
+			counts->waiting++;
+		if (!session_runs(session))
+			continue;
+		for (int m = 0; m < session->nmatches; m++)
+		{
+			if ((session->held & (UINT32_C(1) << m)) != 0 &&
+				session->matches[m].index == index &&
+				session->matches[m].uid == bulkhead->uid)
+				counts->running++;
+		}
+	}
+	counts->admitted = admitted_so_far(index) - bulkhead->admitted_before_reset;
+}
+
+static void
+admitted_by_priority(uint64 *admitted)
+{
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+	{
+		admitted[c] = pg_atomic_read_u64(&rsl_shmem->admitted[c]);
+		for (int s = 0; s < rsl_shmem->nsessions; s++)
+			admitted[c] += pg_atomic_read_u64(&rsl_sessions[s].admitted[c]);
+	}
+}
+
+/* Fills RSL_NUM_PRIORITIES elements.  The statistics lock is held. */
+void
+rsl_count_priorities(rsl_priority_counts *counts)
+{
+	uint64		admitted[RSL_NUM_PRIORITIES];
+
+	memset(counts, 0, RSL_NUM_PRIORITIES * sizeof(*counts));
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+
+		if (session->pid == 0)
+			continue;
+		if ((int32) pg_atomic_read_u32(&session->waiting_for) == RSL_SERVER_POOL)
+			counts[session->priority].waiting++;
+		if (session_runs(session))
+			counts[session->priority].running++;
+	}
+	admitted_by_priority(admitted);
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+		counts[c].admitted = admitted[c] - rsl_shmem->admitted_before_reset[c];
+}
+
+/* Totals restart at zero; live numbers are not touched. */
+void
+rsl_reset_statistics(void)
+{
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
+	admitted_by_priority(rsl_shmem->admitted_before_reset);
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+	{
+		pg_atomic_write_u64(&rsl_shmem->shed[c], 0);
+		pg_atomic_write_u64(&rsl_shmem->timed_out[c], 0);
+		pg_atomic_write_u64(&rsl_shmem->preempted[c], 0);
+		pg_atomic_write_u64(&rsl_shmem->wait_us[c], 0);
+		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
+			pg_atomic_write_u64(&rsl_shmem->waits[c][b], 0);
+	}
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		if (!bulkhead->published)
+			continue;
+		bulkhead->admitted_before_reset = admitted_so_far(i);
+		pg_atomic_write_u64(&bulkhead->refused_connections, 0);
+		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
+		pg_atomic_write_u64(&bulkhead->timed_out, 0);
+		pg_atomic_write_u64(&bulkhead->preempted, 0);
+		pg_atomic_write_u64(&bulkhead->wait_us, 0);
+	}
+	LWLockRelease(rsl_stats_lock);
+	LWLockRelease(rsl_config_lock);
+}

@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * turns.c
+ *		Turns: who has waited may run several transactions.
+ *
+ * Handing the slot over at the end of each transaction keeps the right number
+ * of transactions running, but lets all sessions circulate: with 256 clients
+ * each transaction begins with a context switch to a process whose memory is
+ * in no cache.  PostgreSQL is at its best when few sessions work, so the
+ * limit should make few sessions work.
+ *
+ * Hence a session that was handed a slot of the server-wide limit has a turn
+ * of some milliseconds.  While it lasts, and while nobody of a higher class
+ * waits, the session keeps its slot from one transaction to the next.  All
+ * waiters together come round in about RSL_ROTATION, so the turn is the
+ * shorter the more of them wait.
+ *
+ * A kept slot is idle while the client thinks.  One waiter, the watchman,
+ * wakes once a millisecond and takes back slots that have been kept for too
+ * long; a newcomer of a higher class takes one at once.  A session whose
+ * client does not come back in time loses the privilege until it has been
+ * seen to come back quickly again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "shared/pool.h"
+#include "shared/turns.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+
+/* microseconds: all waiters get their turn in about this time ... */
+#define RSL_ROTATION		INT64CONST(200000)
+/* ... but a turn is not shorter or longer than this */
+#define MIN_TURN			INT64CONST(1000)
+#define MAX_TURN			INT64CONST(5000)
+
+/* microseconds that a slot is kept for a client that thinks */
+#define KEEP_FOR			1000
+
+/* quick returns in a row that earn the privilege */
+#define QUICK_ENOUGH		2
+
+bool		rsl_turn_pending = false;
+bool		rsl_turn_entered = false;
+
+/* this session's turn; microseconds, monotonic */
+static int64 turn_end = 0;
+static int64 last_release = 0;
+static int	quick_returns = QUICK_ENOUGH;
+static int	position = -1;		/* in the pool's in_turn[], or -1 */
+
+static uint32
+my_mark(rsl_session *session)
+{
+	return (uint32) (session - rsl_sessions) + 1;
+}
+
+/* The session was handed a slot after waiting: its turn begins. */
+void
+rsl_turn_begin(int waiting, int limit)
+{
+	int64		turn = RSL_ROTATION * Max(limit, 1) / Max(waiting, 1);
+
+	turn_end = rsl_now_us() + Max(MIN_TURN, Min(turn, MAX_TURN));
+}
+
+/* Find or make our place among those in a turn. */
+static bool
+enter(rsl_pool *pool, rsl_session *session)
+{
+	uint32		mark = my_mark(session);
+
+	if (position >= 0 &&
+		pg_atomic_read_u32(&pool->in_turn[position]) == mark)
+		return true;
+
+	for (int i = 0; i < RSL_MAX_TURNS; i++)
+	{
+		int			place = (mark + i) % RSL_MAX_TURNS;
+		uint32		nobody = 0;
+
+		if (pg_atomic_read_u32(&pool->in_turn[place]) == 0 &&
+			pg_atomic_compare_exchange_u32(&pool->in_turn[place], &nobody, mark))
+		{
+			position = place;
+			rsl_turn_entered = true;
+			if (pg_atomic_fetch_add_u32(&pool->nturns, 1) == 0)
+			{
+				uint32		watchman = pg_atomic_read_u32(&pool->watchman);
+
+				/* there is something to look after now */
+				if (watchman != 0)
+					SetLatch(&GetPGProcByNumber(watchman - 1)->procLatch);
+			}
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+leave(rsl_pool *pool, rsl_session *session)
+{
+	uint32		mark = my_mark(session);
+
+	if (position >= 0 &&
+		pg_atomic_compare_exchange_u32(&pool->in_turn[position], &mark, 0))
+		pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+	position = -1;
+	rsl_turn_entered = false;
+}
+
+/*
+ * A session is gone: so is its place, or a successor in its entry would never
+ * clear it.
+ */
+void
+rsl_turn_forget(rsl_session *session)
+{
+	rsl_pool   *pool = &rsl_shmem->server;
+
+	if (pg_atomic_read_u32(&pool->nturns) == 0)
+		return;
+	for (int i = 0; i < RSL_MAX_TURNS; i++)
+	{
+		uint32		mark = my_mark(session);
+
+		if (pg_atomic_read_u32(&pool->in_turn[i]) == mark &&
+			pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
+			pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+	}
+}
+
+/*
+ * A transaction that held a slot of the server's pool has ended.  May the
+ * session keep the slot for the next one?  If so the caller sets the state.
+ */
+bool
+rsl_turn_keep(rsl_session *session)
+{
+	rsl_pool   *pool = &rsl_shmem->server;
+	uint64		word = pg_atomic_read_u64(&pool->word);
+	int32		limit = (int32) pg_atomic_read_u32(&pool->max_running);
+	int64		now;
+
+	if ((word & RSL_WAIT_MASK) == 0)
+	{
+		leave(pool, session);
+		return false;
+	}
+
+	rsl_turn_pending = true;
+	now = last_release = rsl_now_us();
+	if (now >= turn_end || quick_returns < QUICK_ENOUGH ||
+		(word & rsl_pool_wait_bits_from(session->priority) &
+		 ~rsl_pool_wait_bit(session->priority)) != 0 ||
+		rsl_pool_running(word) > limit ||
+		!enter(pool, session))
+	{
+		leave(pool, session);
+		return false;
+	}
+	session->kept_priority = session->priority;
+	pg_atomic_write_u64(&session->kept_since, now);
+	return true;
+}
+
+/*
+ * A transaction has all it needs but the server's slot.  Returns true if the
+ * one that was kept is still there and of the same class: then it is the
+ * transaction's.
+ */
+bool
+rsl_turn_resume(rsl_session *session, rsl_priority priority)
+{
+	uint32		slot = pg_atomic_read_u32(&session->slot);
+
+	if (rsl_now_us() - last_release > KEEP_FOR)
+		quick_returns = 0;
+	else if (quick_returns < QUICK_ENOUGH)
+		quick_returns++;
+	rsl_turn_pending = false;
+
+	if (RSL_SLOT_STATE(slot) != RSL_SLOT_KEPT ||
+		!pg_atomic_compare_exchange_u32(&session->slot, &slot,
+										RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
+		return false;
+	if (session->kept_priority == priority)
+		return true;
+	rsl_pool_give(&rsl_shmem->server, session->kept_priority);
+	return false;
+}
+
+/*
+ * The session is about to wait for a bulkhead: nobody may hold the server's
+ * slot, which is the wide one, while waiting for a narrow one.
+ */
+void
+rsl_turn_give_up(rsl_session *session)
+{
+	uint32		slot = pg_atomic_read_u32(&session->slot);
+
+	rsl_turn_pending = false;
+	if (RSL_SLOT_STATE(slot) == RSL_SLOT_KEPT &&
+		pg_atomic_compare_exchange_u32(&session->slot, &slot,
+									   RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
+		rsl_pool_give(&rsl_shmem->server, session->kept_priority);
+}
+
+/*
+ * Take back slots that were kept for too long, and all those of a class
+ * below "below".  Returns whether there were any; the caller dispatches.
+ */
+bool
+rsl_turn_reclaim(rsl_pool *pool, rsl_priority below)
+{
+	bool		reclaimed = false;
+	int64		now = 0;
+
+	if (pg_atomic_read_u32(&pool->nturns) == 0)
+		return false;
+
+	for (int i = 0; i < RSL_MAX_TURNS; i++)
+	{
+		uint32		mark = pg_atomic_read_u32(&pool->in_turn[i]);
+		rsl_session *session;
+		uint32		slot;
+		rsl_priority priority;
+
+		if (mark == 0)
+			continue;
+		session = &rsl_sessions[mark - 1];
+		slot = pg_atomic_read_u32(&session->slot);
+		if (RSL_SLOT_STATE(slot) != RSL_SLOT_KEPT)
+		{
+			/* it runs, or is gone: then forget it */
+			if (session->pid == 0 &&
+				pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
+				pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+			continue;
+		}
+		pg_read_barrier();
+		priority = session->kept_priority;
+		if (now == 0)
+			now = rsl_now_us();
+		if (priority >= below &&
+			now - (int64) pg_atomic_read_u64(&session->kept_since) <= KEEP_FOR)
+			continue;
+		if (!pg_atomic_compare_exchange_u32(&session->slot, &slot,
+											RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
+			continue;
+		pg_atomic_fetch_sub_u64(&pool->word, rsl_pool_unit(priority));
+		if (pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
+			pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+		reclaimed = true;
+	}
+	return reclaimed;
+}

@@ -1,0 +1,460 @@
+/*-------------------------------------------------------------------------
+ *
+ * admission.c
+ *		Admission of a transaction at its first statement that does work.
+ *
+ * The transaction takes a slot of each bulkhead that it matches, in
+ * ascending order of their index, and then one of the server-wide limit: so
+ * nobody holds the wide slot while it waits for a narrow one, and waiting
+ * cannot form a cycle.  Either it gets them all, or it gets none and an
+ * error says so.
+ *
+ * Nobody waits who holds what others may wait for: a transaction id, or a
+ * lock above RowExclusive.  (Parse analysis takes weak locks before any hook
+ * runs; a waiter that comes to block somebody through them is let through
+ * by the launcher.)
+ *
+ * Without contention all of this is a few loads, one compare-and-swap for
+ * each limited pool, and stores to cache lines of our own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "policy/match.h"
+#include "policy/settings.h"
+#include "shared/pool.h"
+#include "shared/turns.h"
+#include "shedding/admission.h"
+#include "tcop/pquery.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* refusals are logged once for each object in this many ticks (10 s) */
+#define LOG_TICKS					100
+
+bool		rsl_refusal_unlogged = false;
+
+/* What the admission of one transaction is about. */
+typedef struct admission
+{
+	QueryDesc  *queryDesc;		/* NULL for a utility statement */
+	rsl_priority priority;
+	int			force;			/* 1 = never wait, 0 = may wait, -1 = to see */
+	int64		deadline;		/* when the client's budget ends; 0 = none */
+	bool		snapshot_released;
+} admission;
+
+/* Which of the session's bulkheads does a statement have to pass? */
+static uint32
+matching_bulkheads(const PlannedStmt *stmt)
+{
+	uint32		matched = rsl_matches.unconditional;
+
+	if (rsl_matches.uses_command)
+	{
+		uint32		command = UINT32_C(1) << rsl_command_of(stmt);
+
+		for (int i = 0; i < rsl_me->nmatches; i++)
+		{
+			if (rsl_matches.commands[i] & command)
+				matched |= UINT32_C(1) << i;
+		}
+	}
+	return matched;
+}
+
+/*
+ * Must this transaction not wait?  Looked up only when it would have to.
+ */
+static bool
+must_not_wait(admission *a)
+{
+	if (a->force < 0)
+		a->force = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+			(rsl_lock_state(MyProc) & (RSL_LOCKS_STRONG | RSL_LOCKS_BLOCKING)) != 0;
+	return a->force > 0;
+}
+
+/*
+ * While we wait our snapshot grows old.  It would keep vacuum and pruning
+ * from removing what others update meanwhile, and at the end each update of
+ * a hot row would have to walk all the versions that were made since: with
+ * 256 clients on one row that costs half of the throughput.  In READ
+ * COMMITTED a statement's snapshot may as well be taken when the statement
+ * really begins, so we give it up while we sleep.  We can do that only for a
+ * statement whose snapshot was pushed by the portal that is starting it.
+ */
+static void
+release_snapshot(void *arg)
+{
+	admission  *a = arg;
+	QueryDesc  *queryDesc = a->queryDesc;
+
+	if (queryDesc == NULL || IsolationUsesXactSnapshot() ||
+		!ActiveSnapshotSet() ||
+		queryDesc->snapshot != GetActiveSnapshot() ||
+		queryDesc->crosscheck_snapshot != InvalidSnapshot ||
+		ActivePortal == NULL ||
+		!list_member_ptr(ActivePortal->stmts, queryDesc->plannedstmt))
+		return;
+
+	UnregisterSnapshot(queryDesc->snapshot);
+	queryDesc->snapshot = InvalidSnapshot;
+	PopActiveSnapshot();
+	InvalidateCatalogSnapshotConditionally();
+	a->snapshot_released = true;
+}
+
+static void
+renew_snapshot(void *arg)
+{
+	admission  *a = arg;
+
+	if (!a->snapshot_released)
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	a->queryDesc->snapshot = RegisterSnapshot(GetActiveSnapshot());
+	a->snapshot_released = false;
+}
+
+static const char *
+verdict_word(rsl_verdict verdict)
+{
+	switch (verdict)
+	{
+		case RSL_PREEMPTED:
+			return "preempted";
+		case RSL_TIMED_OUT:
+			return "timed out";
+		default:
+			return "refused";
+	}
+}
+
+/*
+ * Has this object not been heard of in the server's log for a while?  A server
+ * that refuses thousands of statements a second should not spend its time, and
+ * its disk, on four lines for each of them: the views count them all.
+ */
+static bool
+time_to_log(pg_atomic_uint32 *last_logged)
+{
+	uint32		tick = pg_atomic_read_u32(&rsl_shmem->tick);
+	uint32		last = pg_atomic_read_u32(last_logged);
+
+	return (last == 0 || tick - last >= LOG_TICKS) &&
+		pg_atomic_compare_exchange_u32(last_logged, &last, tick);
+}
+
+/*
+ * Count a refusal, and raise it unless we only observe.  "bulkhead" is NULL
+ * for the server-wide limit.
+ */
+static void
+refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
+	   const rsl_pool_numbers *numbers, bool enforce)
+{
+	char		name[NAMEDATALEN];
+	const char *priority = rsl_priority_name(a->priority);
+	int64		retry_after_ms = Max(numbers->retry_after_ms, 1);
+	pg_atomic_uint32 *last_logged;
+
+	/* the lever is the server's, in whatever queue it finds a waiter */
+	if (verdict == RSL_SHED)
+		bulkhead = NULL;
+
+	if (bulkhead)
+	{
+		pg_atomic_fetch_add_u64(verdict == RSL_PREEMPTED ? &bulkhead->preempted :
+								verdict == RSL_TIMED_OUT ? &bulkhead->timed_out :
+								&bulkhead->refused_statements, 1);
+		LWLockAcquire(rsl_config_lock, LW_SHARED);
+		strlcpy(name, bulkhead->policy.name, sizeof(name));
+		LWLockRelease(rsl_config_lock);
+		last_logged = &bulkhead->last_logged;
+	}
+	else
+	{
+		pg_atomic_fetch_add_u64(verdict == RSL_PREEMPTED ?
+								&rsl_shmem->preempted[a->priority] :
+								verdict == RSL_TIMED_OUT ?
+								&rsl_shmem->timed_out[a->priority] :
+								&rsl_shmem->shed[a->priority], 1);
+		last_logged = &rsl_shmem->last_logged;
+	}
+
+	if (!enforce)
+	{
+		if (time_to_log(last_logged))
+			ereport(LOG,
+					(bulkhead ?
+					 errmsg("bulkhead \"%s\" would have %s a statement",
+							name, verdict_word(verdict)) :
+					 errmsg("the server-wide limit would have %s a statement",
+							verdict_word(verdict)),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s mode=observe",
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority)));
+		return;
+	}
+
+	/* all or nothing */
+	rsl_session_release();
+	rsl_refusal_unlogged = !time_to_log(last_logged);
+
+	switch (verdict)
+	{
+		case RSL_TIMED_OUT:
+			ereport(ERROR,
+					(errcode(ERRCODE_WAIT_TIMED_OUT),
+					 bulkhead ?
+					 errmsg("timed out waiting for bulkhead \"%s\"", name) :
+					 errmsg("timed out waiting for the server-wide limit \"%s\"",
+							"resilience.max_running"),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority, retry_after_ms),
+					 bulkhead ?
+					 errhint("Retry later, or raise the bulkhead's max_wait or max_running.") :
+					 errhint("Retry later, or raise \"resilience.max_wait\" or \"resilience.deadline\".")));
+			break;
+		case RSL_PREEMPTED:
+			ereport(ERROR,
+					(errcode(ERRCODE_PREEMPTED),
+					 bulkhead ?
+					 errmsg("preempted while waiting for bulkhead \"%s\"", name) :
+					 errmsg("preempted while waiting for the server-wide limit \"%s\"",
+							"resilience.max_running"),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority, retry_after_ms),
+					 errhint("The queue was full and a statement of higher priority came. Retry later.")));
+			break;
+		case RSL_SHED:
+			ereport(ERROR,
+					(errcode(ERRCODE_STATEMENT_SHED),
+					 errmsg("statement shed: its priority is below \"%s\"",
+							"resilience.minimum_priority"),
+					 errdetail("priority=%s minimum_priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   priority,
+							   rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)),
+							   retry_after_ms),
+					 errhint("The administrator has stopped less important work. Retry later.")));
+			break;
+		default:
+			if (bulkhead)
+				ereport(ERROR,
+						(errcode(ERRCODE_BULKHEAD_FULL),
+						 errmsg("bulkhead \"%s\" is full", name),
+						 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+								   numbers->limit, numbers->running,
+								   numbers->waiting, priority, retry_after_ms),
+						 errhint("Retry later, or raise the bulkhead's max_running or max_waiting.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_STATEMENT_SHED),
+					 errmsg("statement shed: the queue of the server-wide limit \"%s\" is full",
+							"resilience.max_running"),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority, retry_after_ms),
+					 errhint("Retry later, or raise \"resilience.max_waiting\".")));
+	}
+}
+
+static void
+count_wait(admission *a, rsl_bulkhead *bulkhead, int64 started)
+{
+	int64		waited = Max(rsl_now_us() - started, 0);
+
+	if (bulkhead)
+		pg_atomic_fetch_add_u64(&bulkhead->wait_us, waited);
+	else
+	{
+		pg_atomic_fetch_add_u64(&rsl_shmem->wait_us[a->priority], waited);
+		pg_atomic_fetch_add_u64(&rsl_shmem->waits[a->priority][rsl_histogram_bucket(waited)], 1);
+	}
+}
+
+/*
+ * No slot of a limited pool is free.  Come back with one, or not at all.
+ */
+static void
+take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
+				 uint32 unit)
+{
+	bool		observe;
+	rsl_pool_numbers numbers;
+	rsl_wait_options options;
+	rsl_verdict verdict;
+	int64		started;
+
+	observe = rsl_mode_setting == RSL_MODE_OBSERVE ||
+		(bulkhead &&
+		 pg_atomic_read_u32(&bulkhead->mode) == RSL_MODE_OBSERVE);
+
+	if (rsl_matches.superuser || must_not_wait(a))
+	{
+		rsl_pool_force_take(pool, a->priority);
+		rsl_me->units |= unit;
+		return;
+	}
+
+	if (observe)
+	{
+		int32		excess;
+
+		/*
+		 * Everybody runs.  Those beyond the limit are the queue that there
+		 * would be, and who would have found it full is counted as refused.
+		 */
+		rsl_pool_get_numbers(pool, a->priority, &numbers);
+		excess = numbers.running - numbers.limit + numbers.waiting;
+		rsl_pool_force_take(pool, a->priority);
+		rsl_me->units |= unit;
+		if (excess >= (int32) pg_atomic_read_u32(&pool->max_waiting))
+			refuse(a, bulkhead, RSL_QUEUE_FULL, &numbers, false);
+		return;
+	}
+
+	if (bulkhead && rsl_turn_pending)
+		rsl_turn_give_up(rsl_me);
+
+	started = rsl_now_us();
+	if (rsl_deadline > 0 && a->deadline == 0)
+		a->deadline = started + rsl_deadline * INT64CONST(1000);
+	options.timeout_us = INT64CONST(1000) *
+		(bulkhead ? pg_atomic_read_u32(&bulkhead->max_wait_ms) : rsl_max_wait);
+	options.budget_us = a->deadline == 0 ? 0 : Max(a->deadline - started, 1);
+	options.preempt = pg_atomic_read_u32(&rsl_shmem->preemption) !=
+		RSL_PREEMPTION_OFF;
+	options.on_sleep = release_snapshot;
+	options.on_wake = renew_snapshot;
+	options.arg = a;
+
+	PG_TRY();
+	{
+		verdict = rsl_pool_wait(pool, rsl_me, a->priority, &options, &numbers);
+		if (verdict == RSL_GRANTED)
+			rsl_me->units |= unit;
+	}
+	PG_CATCH();
+	{
+		/* cancelled, terminated: the slots of narrower pools too */
+		rsl_session_release();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	count_wait(a, bulkhead, started);
+	if (verdict != RSL_GRANTED)
+		refuse(a, bulkhead, verdict, &numbers, true);
+}
+
+/* Take a slot of one pool for this transaction. */
+static inline void
+take_slot(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, uint32 unit)
+{
+	if (!rsl_pool_limited(pool))
+		return;
+	if (likely(rsl_pool_try_take(pool, a->priority)))
+		rsl_me->units |= unit;
+	else
+		take_slot_slowly(a, bulkhead, pool, unit);
+}
+
+/*
+ * Admit this transaction, or raise an error.  Called for its first statement
+ * that does work; does nothing if the mode is off.
+ */
+void
+rsl_admit_transaction(const PlannedStmt *stmt, QueryDesc *queryDesc)
+{
+	admission	a;
+	rsl_session *me = rsl_me;
+	uint32		matched;
+
+	if (unlikely(rsl_mode_setting == RSL_MODE_OFF))
+		return;
+	if (unlikely(rsl_match_stale()))
+		rsl_match_session();
+
+	matched = matching_bulkheads(stmt);
+	a.queryDesc = queryDesc;
+	a.priority = rsl_session_priority(matched);
+	a.force = -1;
+	a.deadline = 0;
+	a.snapshot_released = false;
+
+	me->priority = a.priority;
+	me->query_id = (uint64) stmt->queryId;
+
+	if (unlikely(a.priority < pg_atomic_read_u32(&rsl_shmem->minimum_priority)) &&
+		!rsl_matches.superuser && !must_not_wait(&a))
+	{
+		rsl_pool_numbers numbers = {0};
+
+		rsl_pool_get_numbers(&rsl_shmem->server, a.priority, &numbers);
+		refuse(&a, NULL, RSL_SHED, &numbers,
+			   rsl_mode_setting == RSL_MODE_ENFORCE);
+	}
+
+	for (uint32 left = matched; left != 0; left &= left - 1)
+	{
+		int			i = pg_rightmost_one_pos32(left);
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[me->matches[i].index];
+
+		take_slot(&a, bulkhead, &bulkhead->pool, UINT32_C(1) << i);
+	}
+
+	/* in its turn the session may have kept the slot */
+	if (unlikely(rsl_turn_pending) && rsl_turn_resume(me, a.priority))
+		me->units |= RSL_SERVER_UNIT;
+	else
+		take_slot(&a, NULL, &rsl_shmem->server, RSL_SERVER_UNIT);
+
+	/* from here on the transaction runs; counters of our own cache lines */
+	me->held = matched;
+	me->run_start = GetCurrentStatementStartTimestamp();
+	pg_atomic_write_u64(&me->admitted[a.priority],
+						pg_atomic_read_u64(&me->admitted[a.priority]) + 1);
+	for (uint32 left = matched; left != 0; left &= left - 1)
+	{
+		pg_atomic_uint64 *admitted;
+
+		admitted = &me->matches[pg_rightmost_one_pos32(left)].admitted;
+		pg_atomic_write_u64(admitted, pg_atomic_read_u64(admitted) + 1);
+	}
+	rsl_session_hold();
+}
+
+/*
+ * A later statement of an admitted transaction meets the condition of a
+ * bulkhead on the command: charge it, but do not wait.
+ */
+void
+rsl_charge_statement(const PlannedStmt *stmt)
+{
+	rsl_session *me = rsl_me;
+	uint32		added = matching_bulkheads(stmt) & ~me->held;
+
+	if (added == 0)
+		return;
+	rsl_session_bump();
+	for (uint32 left = added; left != 0; left &= left - 1)
+	{
+		int			i = pg_rightmost_one_pos32(left);
+		rsl_pool   *pool = &rsl_bulkheads[me->matches[i].index].pool;
+		pg_atomic_uint64 *admitted = &me->matches[i].admitted;
+
+		if (rsl_pool_limited(pool))
+		{
+			rsl_pool_force_take(pool, me->priority);
+			me->units |= UINT32_C(1) << i;
+		}
+		me->held |= UINT32_C(1) << i;
+		pg_atomic_write_u64(admitted, pg_atomic_read_u64(admitted) + 1);
+	}
+}

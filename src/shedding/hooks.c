@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * hooks.c
+ *		Where statements pass by.
+ *
+ * ExecutorStart sees every plan, ProcessUtility everything else.  The first
+ * of them in a transaction that does work admits the transaction; the
+ * transaction's end gives the slot back.
+ *
+ * A utility statement may consist of several transactions (CALL of a
+ * procedure that commits, VACUUM, CREATE INDEX CONCURRENTLY).  It was
+ * admitted as a whole and keeps its slot from one to the next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "policy/match.h"
+#include "policy/settings.h"
+#include "shedding/admission.h"
+#include "shedding/hooks.h"
+#include "tcop/utility.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static ExecutorRun_hook_type prev_executor_run = NULL;
+static ExecutorFinish_hook_type prev_executor_finish = NULL;
+static ProcessUtility_hook_type prev_process_utility = NULL;
+static emit_log_hook_type prev_emit_log = NULL;
+
+/* depth of utility statements that may contain transactions */
+static int	utility_depth = 0;
+
+/*
+ * Depth of executor runs, within which statements are not top-level ones.
+ * Only counted while a condition on the command needs to know.
+ */
+static int	executor_depth = 0;
+
+/*
+ * Something is about to run.  Everything that is not to be counted has no
+ * rsl_me.
+ */
+static inline void
+statement_starts(const PlannedStmt *stmt, QueryDesc *queryDesc)
+{
+	if (rsl_admitted)
+	{
+		rsl_session_resume();
+		if (unlikely(rsl_matches.uses_command) &&
+			executor_depth == 0 && utility_depth == 0)
+			rsl_charge_statement(stmt);
+	}
+	else
+		rsl_admit_transaction(stmt, queryDesc);
+}
+
+static void
+executor_start(QueryDesc *queryDesc, int eflags)
+{
+	if (rsl_me != NULL && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+		statement_starts(queryDesc->plannedstmt, queryDesc);
+
+	if (prev_executor_start)
+		prev_executor_start(queryDesc, eflags);
+	else
+		standard_ExecutorStart(queryDesc, eflags);
+}
+
+static void
+call_executor_run(RSL_EXECUTOR_RUN_PARAMS)
+{
+	if (prev_executor_run)
+		prev_executor_run(RSL_EXECUTOR_RUN_ARGS);
+	else
+		standard_ExecutorRun(RSL_EXECUTOR_RUN_ARGS);
+}
+
+static void
+executor_run(RSL_EXECUTOR_RUN_PARAMS)
+{
+	/* a FETCH, or an Execute of a suspended portal, after an idle time */
+	if (rsl_admitted)
+		rsl_session_resume();
+
+	if (likely(!rsl_matches.uses_command))
+	{
+		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
+		return;
+	}
+
+	executor_depth++;
+	PG_TRY();
+	{
+		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
+	}
+	PG_FINALLY();
+	{
+		executor_depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+call_executor_finish(QueryDesc *queryDesc)
+{
+	if (prev_executor_finish)
+		prev_executor_finish(queryDesc);
+	else
+		standard_ExecutorFinish(queryDesc);
+}
+
+static void
+executor_finish(QueryDesc *queryDesc)
+{
+	if (likely(!rsl_matches.uses_command))
+	{
+		call_executor_finish(queryDesc);
+		return;
+	}
+
+	/* AFTER triggers run here */
+	executor_depth++;
+	PG_TRY();
+	{
+		call_executor_finish(queryDesc);
+	}
+	PG_FINALLY();
+	{
+		executor_depth--;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Is this a statement that is never refused, queued or counted?  Those that
+ * run a query (EXECUTE, EXPLAIN ANALYZE, DECLARE CURSOR) are seen again in
+ * ExecutorStart.
+ */
+static bool
+is_exempt(const Node *parsetree)
+{
+	switch (nodeTag(parsetree))
+	{
+		case T_TransactionStmt:
+		case T_VariableSetStmt:
+		case T_VariableShowStmt:
+		case T_ConstraintsSetStmt:
+		case T_DiscardStmt:
+		case T_PrepareStmt:
+		case T_DeallocateStmt:
+		case T_ExecuteStmt:
+		case T_ExplainStmt:
+		case T_DeclareCursorStmt:
+		case T_FetchStmt:
+		case T_ClosePortalStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+#define UTILITY_PARAMS \
+	PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc
+#define UTILITY_ARGS \
+	pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc
+
+static void
+call_process_utility(UTILITY_PARAMS)
+{
+	if (prev_process_utility)
+		prev_process_utility(UTILITY_ARGS);
+	else
+		standard_ProcessUtility(UTILITY_ARGS);
+}
+
+static void
+process_utility(UTILITY_PARAMS)
+{
+	if (rsl_me == NULL || is_exempt(pstmt->utilityStmt))
+	{
+		call_process_utility(UTILITY_ARGS);
+		return;
+	}
+
+	statement_starts(pstmt, NULL);
+
+	/* pstmt may be gone when this returns */
+	utility_depth++;
+	PG_TRY();
+	{
+		call_process_utility(UTILITY_ARGS);
+	}
+	PG_FINALLY();
+	{
+		utility_depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			if (rsl_admitted && utility_depth == 0)
+				rsl_session_end_transaction();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Keep refusals of the same object from flooding the server's log.  With
+ * log_min_messages at a debug level all of them are logged.
+ */
+static void
+emit_log(ErrorData *edata)
+{
+	if (rsl_refusal_unlogged &&
+		(edata->sqlerrcode == ERRCODE_BULKHEAD_FULL ||
+		 edata->sqlerrcode == ERRCODE_STATEMENT_SHED ||
+		 edata->sqlerrcode == ERRCODE_WAIT_TIMED_OUT ||
+		 edata->sqlerrcode == ERRCODE_PREEMPTED))
+	{
+		rsl_refusal_unlogged = false;
+		if (log_min_messages > DEBUG1)
+			edata->output_to_server = false;
+	}
+	if (prev_emit_log)
+		prev_emit_log(edata);
+}
+
+/* Called by _PG_init() when the library is being preloaded. */
+void
+rsl_shedding_init(void)
+{
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	prev_executor_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_emit_log = emit_log_hook;
+	emit_log_hook = emit_log;
+	RegisterXactCallback(transaction_callback, NULL);
+}

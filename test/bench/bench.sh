@@ -1,0 +1,1117 @@
+#!/usr/bin/env bash
+#
+# What resilience costs and what it gives, measured on this machine.
+#
+#   test/bench/bench.sh [SECTION...]
+#
+#   instructions  instructions per transaction (callgrind): exact
+#   overhead      select-only throughput beside plain, pg_stat_statements, PgBouncer
+#   curve         throughput and p99 from 1 to 256 clients, text and SVG
+#   priority      latency of important work beside a flood of unimportant work
+#   refusal       what a refused statement and a refused connection cost
+#   recovery      how fast goodput returns after ten seconds of overload
+#   scaling       cost with many bulkheads and with many idle sessions
+#   memory        shared memory for 1 000 sessions
+#   all           all of the above, and the table at the end (the default)
+#   sweep         find the best fixed limits (slow; not part of "all")
+#   summary       only print the table again, from the last results
+#
+# Throughput on a shared machine moves by tens of per cent within minutes.
+# So everything that is compared is measured in interleaved rounds, and only
+# medians and ratios mean anything.  Where it is possible, instructions
+# or CPU time per statement are given too: they are far steadier.
+#
+# Settings, all by environment:
+#   BENCH_RESULTS   folder of the results (test/bench/results)
+#   BENCH_SECONDS   seconds for a point of the curve (3)
+#   BENCH_ROUNDS    rounds of the curve and of the priority section (2)
+#   BENCH_CLIENTS   client counts of the curve ("1 2 4 8 16 32 64 128 256")
+#   BENCH_PAIRS     interleaved rounds of "overhead" (5; 25 for figures to publish)
+#   BENCH_PAIR_SECONDS  seconds for each of them (2)
+#   BENCH_LIMIT_SELECT, BENCH_LIMIT_TPCB20, BENCH_LIMIT_TPCB1
+#                   the fixed limits (resilience.max_running); find them by "sweep"
+#   BENCH_POOL      server connections of PgBouncer (2 for each core)
+#   BENCH_CG        transactions counted under callgrind (1000)
+#   BENCH_SCALE     scale of the larger pgbench database (20)
+
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=test/lib.sh
+source "$HERE/../lib.sh"
+
+RESULTS=${BENCH_RESULTS:-$HERE/results}
+POINT_SECONDS=${BENCH_SECONDS:-3}
+ROUNDS=${BENCH_ROUNDS:-2}
+CLIENTS=${BENCH_CLIENTS:-1 2 4 8 16 32 64 128 256}
+PAIRS=${BENCH_PAIRS:-5}
+PAIR_SECONDS=${BENCH_PAIR_SECONDS:-2}
+POOL=${BENCH_POOL:-$((2 * RSL_CORES))}
+CG=${BENCH_CG:-1000}
+SCALE=${BENCH_SCALE:-20}
+declare -A LIMIT=(
+	[select]=${BENCH_LIMIT_SELECT:-$((4 * RSL_CORES))}
+	[tpcb20]=${BENCH_LIMIT_TPCB20:-$((4 * RSL_CORES))}
+	[tpcb1]=${BENCH_LIMIT_TPCB1:-$((2 * RSL_CORES))}
+)
+declare -A WORKLOAD_TITLE=(
+	[select]="select-only"
+	[tpcb20]="TPC-B scale $SCALE"
+	[tpcb1]="TPC-B scale 1"
+)
+LOAD=
+SECTION_FILE=
+
+# out TEXT...: a line of the result, on the terminal and in the section's file
+out() {
+	printf '%s\n' "$*"
+	printf '%s\n' "$*" >>"$SECTION_FILE"
+}
+
+outf() {
+	# shellcheck disable=SC2059
+	printf -v LINE "$@"
+	out "$LINE"
+}
+
+# note TEXT...: progress, on the terminal only
+note() { printf '  . %s\n' "$*" >&2; }
+
+# figure KEY VALUE: a number that the table at the end wants
+figure() {
+	local file=$RESULTS/figures.tsv
+	touch "$file"
+	awk -F'\t' -v key="$1" '$1 != key' "$file" >"$RSL_TMP/figures.new"
+	printf '%s\t%s\t%s\n' "$1" "$2" "$(date -u +%F)" >>"$RSL_TMP/figures.new"
+	sort "$RSL_TMP/figures.new" >"$file"
+}
+
+machine() {
+	local model memory
+	model=$(awk -F': *' '/^model name/ { print $2; exit }' /proc/cpuinfo)
+	memory=$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo)
+	echo "$(date -u '+%F %H:%M') UTC, ${model:-unknown CPU}, $RSL_CORES cores, $memory, $(postgres --version | sed 's/^postgres (PostgreSQL) /PostgreSQL /'), $(uname -sr)"
+}
+
+# busy: what else this machine is doing while nothing of ours is
+busy() {
+	local user nice kernel idle wait rest busy0 idle0
+	read -r _ user nice kernel idle wait rest </proc/stat
+	busy0=$((user + nice + kernel)) idle0=$((idle + wait))
+	sleep 1
+	read -r _ user nice kernel idle wait rest </proc/stat
+	echo "Other work on this machine when the section began: $(calc "100 * ($user + $nice + $kernel - $busy0) / ($user + $nice + $kernel - $busy0 + $idle + $wait - $idle0 + 0.001)" %.0f) % of its CPU time"
+}
+
+# section NAME TITLE
+section() {
+	SECTION_FILE=$RESULTS/$1.txt
+	: >"$SECTION_FILE"
+	printf '\n'
+	out "# $2"
+	out "$(machine)"
+	if [[ $1 != summary ]]; then out "$(busy)"; fi
+	out ""
+}
+
+# --- what is being measured ------------------------------------------------
+
+# Three servers with the same data: plain, pgss, res.  They are idle while
+# another one is measured, and an idle PostgreSQL takes no CPU worth counting.
+CONF=(
+	"max_connections = 400"
+	"shared_buffers = 512MB"
+	# no checkpoint and no autovacuum in the middle of a point; tables are
+	# vacuumed between the points instead
+	"max_wal_size = 8GB"
+	"checkpoint_timeout = 1h"
+	"autovacuum = off"
+	"max_parallel_workers_per_gather = 0"
+	"logging_collector = off"
+)
+SERVERS_READY=
+
+build_load() {
+	[[ $LOAD ]] && return
+	LOAD=$RSL_TMP/load
+	gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" "$HERE/load.c" -o "$LOAD" \
+		-L"$("$PG_CONFIG" --libdir)" -lpq -lm || die "load.c does not compile"
+}
+
+# The roles are ordinary ones: superusers are never limited, so a benchmark
+# as superuser would measure nothing.
+create_data() {
+	local name=$1 scale=$2
+	on "$name" psql -X -q -v ON_ERROR_STOP=1 \
+		-c "CREATE ROLE bench LOGIN" -c "CREATE ROLE app_critical LOGIN" -c "CREATE ROLE report LOGIN" \
+		-c "GRANT pg_read_all_data TO app_critical, report" \
+		-c "CREATE DATABASE bench1 OWNER bench" -c "CREATE DATABASE bench20 OWNER bench"
+	on "$name" pgbench -U bench -i -q -s 1 bench1 >/dev/null 2>&1
+	on "$name" pgbench -U bench -i -q -s "$scale" bench20 >/dev/null 2>&1
+	# for statements that take a known time on a CPU: 50 ms and 1 ms or so
+	on "$name" psql -X -q -v ON_ERROR_STOP=1 -U bench -d bench20 \
+		-c "CREATE TABLE numbers AS SELECT i AS id, i % 97 AS v FROM generate_series(1, 1200000) i" \
+		-c "CREATE UNIQUE INDEX ON numbers (id)" -c "VACUUM (FREEZE, ANALYZE) numbers"
+	for db in bench1 bench20; do
+		on "$name" psql -X -q -d $db -c "VACUUM (FREEZE, ANALYZE)"
+		on "$name" psql -X -q -d $db -c "CHECKPOINT"
+	done
+}
+
+prepare_servers() {
+	[[ $SERVERS_READY ]] && return
+	have_extension || die "resilience is not installed for $(postgres --version): make install"
+	build_load
+	note "preparing three servers with the same data"
+	start_cluster plain "${CONF[@]}"
+	create_data plain "$SCALE"
+	stop_cluster plain
+	copy_cluster plain pgss "shared_preload_libraries = 'pg_stat_statements'"
+	copy_cluster plain res "shared_preload_libraries = 'resilience'"
+	for name in plain pgss res; do
+		launch_cluster "$name"
+		warm "$name"
+	done
+	sql pgss "CREATE EXTENSION pg_stat_statements"
+	on res psql -X -q -v ON_ERROR_STOP=1 -d bench20 -c "CREATE EXTENSION resilience"
+	on res psql -X -q -v ON_ERROR_STOP=1 \
+		-c "ALTER ROLE app_critical SET resilience.priority = 'high'" \
+		-c "ALTER ROLE report SET resilience.priority = 'low'"
+	start_pgbouncer
+	SERVERS_READY=1
+}
+
+# warm NAME: all pages in the buffers
+warm() {
+	on "$1" psql -X -q -At -d bench20 -c "SELECT sum(abalance) FROM pgbench_accounts" \
+		-c "SET enable_seqscan = off" -c "SET enable_bitmapscan = off" \
+		-c "SELECT count(aid) FROM pgbench_accounts WHERE aid > 0" >/dev/null
+}
+
+# PgBouncer in front of "plain", as its manual would have it for this load:
+# transaction pooling.  Version 1.18 (Debian 12) cannot pass protocol-level
+# prepared statements on in that mode, so pgbench uses the simple protocol.
+start_pgbouncer() {
+	local dir=$RSL_TMP/pgbouncer
+	if ! command -v pgbouncer >/dev/null; then
+		note "PgBouncer is not installed: measuring without it"
+		return
+	fi
+	as_server mkdir "$dir"
+	RSL_PORT["pgbouncer"]=$(free_port)
+	cat >"$dir/pgbouncer.ini" <<-INI
+		[databases]
+		bench1 = host=$RSL_TMP port=${RSL_PORT[plain]} dbname=bench1 user=bench
+		bench20 = host=$RSL_TMP port=${RSL_PORT[plain]} dbname=bench20 user=bench
+		[pgbouncer]
+		listen_addr =
+		unix_socket_dir = $RSL_TMP
+		unix_socket_mode = 0777
+		listen_port = ${RSL_PORT[pgbouncer]}
+		auth_type = any
+		pool_mode = transaction
+		default_pool_size = $POOL
+		max_client_conn = 1000
+		logfile = $dir/log
+		pidfile = $dir/pid
+		log_connections = 0
+		log_disconnections = 0
+		ignore_startup_parameters = extra_float_digits,options
+	INI
+	background exec_as_server pgbouncer -q "$dir/pgbouncer.ini" 2>/dev/null
+	for _ in {1..50}; do
+		if on pgbouncer psql -X -q -At -U bench -d bench20 -c 'SELECT 1' >/dev/null 2>&1; then
+			HAVE_PGBOUNCER=1
+			return
+		fi
+		sleep 0.1
+	done
+	die "PgBouncer does not answer: $(tail -n 3 "$dir/log")"
+}
+HAVE_PGBOUNCER=
+
+# rotate N: begin each round with another system, so that none has the better
+# place in line; from the array systems to ORDER
+rotate() {
+	local k=$(($1 % ${#systems[@]}))
+	ORDER=("${systems[@]:k}" "${systems[@]:0:k}")
+}
+
+# pgbench_point SYSTEM WORKLOAD CLIENTS SECONDS: one measurement.  Results in
+# P_TPS, P_P99 (ms) and P_CPU (pgbench's own share of all CPU time, in per
+# cent: with many clients it is large, and no server setting can lower it).
+#
+# The script of a workload for the first ACTIVE clients; the others sleep.
+script_of_active_clients() {
+	cat <<-END
+		\\if :client_id >= $2
+		\\sleep $3 s
+		\\else
+		\\set aid random(1, 100000 * :scale)
+		\\set bid random(1, 1 * :scale)
+		\\set tid random(1, 10 * :scale)
+		\\set delta random(-5000, 5000)
+	END
+	if [[ $1 == select ]]; then
+		echo "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;"
+	else
+		cat <<-END
+			BEGIN;
+			UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+			SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+			UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
+			UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+			INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+			END;
+		END
+	fi
+	echo "\\endif"
+}
+
+# pgbench counts the time in which it connects as part of -T, and has no
+# warm-up: at 256 clients much of a short run would be first statements on cold
+# caches.  So it runs longer, and only the last SECONDS are counted.
+#
+# With ACTIVE only so many of the clients work, the others sleep: what pgbench
+# itself can do with that many connections, whatever the server.
+pgbench_point() {
+	local system=$1 workload=$2 clients=$3 seconds=$4 active=${5:-}
+	local mode=prepared server=$system script=() database=bench20 rate=1 user kernel wall
+	local warm=$((clients >= 64 ? 2 : 1))
+	case $workload in
+		select) script=(-S) rate=0.1 ;;
+		tpcb20) ;;
+		tpcb1) database=bench1 ;;
+	esac
+	if [[ $active ]]; then
+		script_of_active_clients "$workload" "$active" "$((seconds + warm))" >"$RSL_TMP/active.sql"
+		script=(-f "$RSL_TMP/active.sql" -D "scale=$([[ $database == bench1 ]] && echo 1 || echo "$SCALE")")
+	fi
+	if [[ $system == pgbouncer ]]; then
+		mode=simple
+		server=pgbouncer
+	fi
+	if [[ $workload != select ]]; then
+		on "${system/pgbouncer/plain}" psql -X -q -d "$database" -c "VACUUM pgbench_branches" \
+			-c "VACUUM pgbench_tellers" -c "TRUNCATE pgbench_history"
+	fi
+	rm -f "$RSL_TMP"/latency.*
+	local TIMEFORMAT='%U %S %R'
+	# the bound only matters when something hangs: pgbench ends by itself
+	if ! { time PGOPTIONS='' on "$server" timeout --foreground -k 5 "$((seconds + 60))" \
+			pgbench -U bench -n "${script[@]}" -M "$mode" -c "$clients" \
+			-j "$((clients < RSL_CORES ? clients : RSL_CORES))" -T "$((seconds + warm))" -P 1 \
+			-l --log-prefix="$RSL_TMP/latency" --sampling-rate="$rate" "$database" \
+			>"$RSL_TMP/pgbench.out" 2>"$RSL_TMP/pgbench.err"; } 2>"$RSL_TMP/pgbench.time"; then
+		tail -n 5 "$RSL_TMP/pgbench.err" >&2
+		die "pgbench failed on $system, $workload, $clients clients"
+	fi
+	read -r user kernel wall <"$RSL_TMP/pgbench.time"
+	P_COUNT=$(awk -F: '/transactions actually processed/ { v = $2 } END { print v + 0 }' "$RSL_TMP/pgbench.out")
+	P_TPS=$(awk -v warm="$warm" '/^tps/ { whole = $3 } /^progress:/ && $2 > warm + 0.5 { sum += $4; n++ } END { printf "%.1f", n ? sum / n : whole }' "$RSL_TMP/pgbench.out" "$RSL_TMP/pgbench.err")
+	P_P99=$(cat "$RSL_TMP"/latency.* | awk -v seconds="$seconds" '{ t[NR] = $5 + $6 / 1e6; ms[NR] = $3 / 1000; if (t[NR] > last) last = t[NR] }
+		END { for (i = 1; i <= NR; i++) if (t[i] >= last - seconds) print ms[i] }' | sort -g |
+		awk '{ a[NR] = $1 } END { if (NR == 0) { print 0; exit } i = int(NR * 0.99); if (i < 1) i = 1; printf "%.2f", a[i] }')
+	P_CPU=$(calc "100 * ($user + $kernel) / ($wall * $RSL_CORES)" %.0f)
+	rm -f "$RSL_TMP"/latency.*
+}
+
+# limit N: the fixed limit of the server with resilience (-1: none).  Nothing
+# may be refused here, since pgbench ends a client at the first refusal.
+limit() {
+	set_config res "resilience.max_running = $1" "resilience.max_wait = '30s'" "resilience.max_waiting = 1000"
+}
+
+# load ARGS...: run the load generator; its result line in L_RESULT
+load() {
+	local server=$1
+	shift
+	L_RESULT=$(on "$server" timeout --foreground -k 5 120 "$LOAD" "$@" | tail -n 1)
+	[[ $L_RESULT ]] || die "the load generator printed nothing: load $*"
+}
+
+l() { field "$1" <<<"$L_RESULT"; }
+
+# --- sections --------------------------------------------------------------
+
+# One cluster for all that is counted by callgrind; how it is started differs.
+CG_READY=
+prepare_callgrind() {
+	[[ $CG_READY ]] && return
+	command -v valgrind >/dev/null || die "valgrind is not installed"
+	note "preparing the server for callgrind"
+	start_cluster cg "${CONF[@]}" "bgwriter_lru_maxpages = 0" "shared_preload_libraries = 'resilience'"
+	sql cg "CREATE ROLE bench LOGIN"
+	sql cg "CREATE DATABASE bench OWNER bench"
+	on cg pgbench -U bench -i -q -s 1 bench >/dev/null 2>&1
+	on cg psql -X -q -d bench -c "VACUUM (FREEZE, ANALYZE)" -c "CREATE EXTENSION resilience" -c "CHECKPOINT"
+	stop_cluster cg
+	as_server mkdir "$RSL_TMP/callgrind"
+	CG_READY=1
+}
+
+# callgrind_start CONF...: the postmaster under callgrind; forked backends are
+# followed, and each writes its own file when it ends.
+callgrind_start() {
+	local args=() setting
+	for setting in "$@"; do args+=(-c "$setting"); done
+	rm -f "$RSL_TMP/callgrind"/*
+	RSL_CG_LOG=$RSL_TMP/callgrind.log
+	background exec_as_server setsid valgrind --tool=callgrind --callgrind-out-file="$RSL_TMP/callgrind/out.%p" \
+		--log-file=/dev/null postgres -D "$RSL_TMP/cg" "${args[@]}" >"$RSL_CG_LOG" 2>&1
+	for _ in {1..300}; do
+		if on cg pg_isready -q -t 5; then
+			callgrind_client psql -X -q -At -d bench -c "SELECT sum(abalance) FROM pgbench_accounts" \
+				-c "SET enable_seqscan = off" -c "SELECT count(aid) FROM pgbench_accounts WHERE aid > 0" >/dev/null
+			return
+		fi
+		sleep 0.2
+	done
+	tail -n 5 "$RSL_CG_LOG" >&2
+	die "the server does not start under callgrind"
+}
+
+# callgrind_client CMD...: run a client, and wait until the backends that served it
+# are gone, for only then their files are complete.
+callgrind_client() {
+	local pid child gone
+	read -r pid <"$RSL_TMP/cg/postmaster.pid"
+	read -ra CG_BEFORE <"/proc/$pid/task/$pid/children" || true
+	rm -f "$RSL_TMP/callgrind"/out.*
+	on cg timeout --foreground -k 5 300 "$@" || return
+	for _ in {1..200}; do
+		gone=1
+		for child in $(<"/proc/$pid/task/$pid/children"); do
+			[[ " ${CG_BEFORE[*]} " == *" $child "* ]] || gone=
+		done
+		[[ $gone ]] && return
+		sleep 0.05
+	done
+}
+
+callgrind_stop() {
+	as_server pg_ctl -D "$RSL_TMP/cg" -m fast -w -t 120 stop >/dev/null
+}
+
+# callgrind_total MODE N: instructions of the backend that ran N transactions
+# on one connection, in CG_TOTAL; its file in CG_FILE.
+callgrind_total() {
+	local mode=$1 n=$2 file total
+	callgrind_client pgbench -U bench -n -S -M "$mode" -c 1 -t "$n" --random-seed=42 bench \
+		>/dev/null 2>"$RSL_TMP/pgbench.err" || die "pgbench under callgrind: $(tail -n 3 "$RSL_TMP/pgbench.err")"
+	# pgbench asks for the tables on a connection of its own first: that
+	# backend's total is the small one
+	CG_TOTAL=0
+	for file in "$RSL_TMP/callgrind"/out.*; do
+		# nor is any process meant that was there before, or a background worker
+		[[ " ${CG_BEFORE[*]} " == *" ${file##*.} "* ]] && continue
+		grep -q " PostgresMain" "$file" || continue
+		total=$(awk '/^totals:/ { v = $2 } END { printf "%.0f", v }' "$file")
+		if ((total > CG_TOTAL)); then
+			CG_TOTAL=$total
+			CG_FILE=$file
+		fi
+	done
+	((CG_TOTAL > 0)) || die "callgrind wrote no result"
+}
+
+# callgrind_per_transaction MODE: in CG_PER.  The difference of two runs that
+# differ only in their length leaves out start, planning once, and end.
+callgrind_per_transaction() {
+	local short
+	callgrind_total "$1" 200
+	short=$CG_TOTAL
+	callgrind_total "$1" $((200 + CG))
+	CG_PER=$(calc "($CG_TOTAL - $short) / $CG" %.0f)
+}
+
+bulkhead_in_force() {
+	on "$1" psql -X -q -v ON_ERROR_STOP=1 -d "$2" -c "SELECT resilience.create_bulkhead('everybody', role_name => 'bench',
+		max_running => 500, max_waiting => 500)" >/dev/null
+}
+
+section_instructions() {
+	local mode conf plain added
+	local -A count=()
+	prepare_callgrind
+	section instructions "Instructions per transaction, pgbench -S, one client (callgrind)"
+	for conf in plain pgss idle enforced; do
+		note "callgrind: $conf"
+		case $conf in
+			plain) callgrind_start shared_preload_libraries= ;;
+			pgss) callgrind_start shared_preload_libraries=pg_stat_statements ;;
+			idle) callgrind_start shared_preload_libraries=resilience ;;
+			enforced)
+				callgrind_start shared_preload_libraries=resilience resilience.max_running=100
+				bulkhead_in_force cg bench
+				;;
+		esac
+		for mode in prepared simple; do
+			callgrind_per_transaction "$mode"
+			count[$conf,$mode]=$CG_PER
+			if [[ $conf == enforced ]]; then
+				# who spends it: the extension's functions, for the record
+				callgrind_annotate --threshold=100 "$CG_FILE" 2>/dev/null |
+					grep -F 'resilience.so' | head -n 20 |
+					sed 's/^ *//; s#[^ ]*/src/#src/#; s/\[[^]]*resilience.so\]//; s/???://' >"$RSL_TMP/profile.$mode" || true
+			fi
+		done
+		[[ $conf == enforced ]] && sql_in cg bench "SELECT resilience.drop_bulkhead('everybody')"
+		callgrind_stop
+	done
+	outf '%-44s %22s %22s' "" "-M prepared" "-M simple"
+	for conf in plain pgss idle enforced; do
+		local text title=$conf
+		case $conf in
+			pgss) title="pg_stat_statements, default settings" ;;
+			idle) title="resilience, nothing configured" ;;
+			enforced) title="resilience, limit and bulkhead in force" ;;
+		esac
+		local cells=()
+		for mode in prepared simple; do
+			plain=${count[plain,$mode]}
+			text=${count[$conf,$mode]}
+			if [[ $conf != plain ]]; then printf -v text "%s (%+d)" "$text" "$((count[$conf,$mode] - plain))"; fi
+			cells+=("$text")
+		done
+		outf '%-44s %22s %22s' "$title" "${cells[@]}"
+	done
+	out ""
+	for mode in prepared simple; do
+		added=$(calc "(${count[enforced,$mode]} - ${count[plain,$mode]}) / (${count[pgss,$mode]} - ${count[plain,$mode]})")
+		outf 'added by resilience / added by pg_stat_statements, -M %-9s %s   (goal: at most 0.5)' "$mode:" "$added"
+		figure "instructions_$mode" "$added"
+		figure "instructions_idle_$mode" "$((count[idle,$mode] - count[plain,$mode]))"
+	done
+	out ""
+	out "Where resilience spends them, of a run of $((CG + 200)) transactions, -M prepared (its own functions only):"
+	while IFS= read -r added; do out "  $added"; done <"$RSL_TMP/profile.prepared"
+}
+
+sql_in() { PGOPTIONS="-c client_min_messages=warning" on "$1" psql -X -q -At -v ON_ERROR_STOP=1 -d "$2" -c "$3" >/dev/null; }
+
+section_overhead() {
+	local clients system round systems=(plain pgss idle res) ratio quart cpu us
+	prepare_servers
+	[[ $HAVE_PGBOUNCER ]] && systems+=(pgbouncer)
+	section overhead "Select-only throughput beside plain PostgreSQL, -M prepared"
+	bulkhead_in_force res bench20
+	for clients in 2 32; do
+		rm -f "$RSL_TMP"/overhead.*
+		for ((round = 1; round <= PAIRS; round++)); do
+			rotate "$round"
+			note "overhead: $clients clients, round $round of $PAIRS"
+			for system in "${ORDER[@]}"; do
+				local server=$system before after
+				# "idle": the same server, with no limit (the bulkhead stands aside)
+				case $system in
+					idle)
+						server=res
+						sql_in res bench20 "SELECT resilience.drop_bulkhead('everybody', if_exists => true)"
+						limit -1
+						;;
+					res)
+						sql_in res bench20 "SELECT resilience.drop_bulkhead('everybody', if_exists => true)"
+						bulkhead_in_force res bench20
+						limit "${LIMIT[select]}"
+						;;
+				esac
+				before=$(server_cpu "${server/pgbouncer/plain}")
+				pgbench_point "$server" select "$clients" "$PAIR_SECONDS"
+				after=$(server_cpu "${server/pgbouncer/plain}")
+				echo "$P_TPS $P_CPU $(calc "($after - $before) * 1e6 / ($P_COUNT + 1)" %.3f)" >>"$RSL_TMP/overhead.$system"
+			done
+		done
+		outf '%d clients, %d rounds %-25s %10s %9s %9s %15s %15s %16s' "$clients" "$PAIRS" "" "TPS" \
+			"/ plain" "quartiles" "server us/tx" "/ plain" "pgbench CPU"
+		for system in "${systems[@]}"; do
+			paste -d' ' "$RSL_TMP/overhead.$system" "$RSL_TMP/overhead.plain" >"$RSL_TMP/overhead.pair"
+			ratio=$(awk '{ print $1 / $4 }' "$RSL_TMP/overhead.pair" | median)
+			quart=$(awk '{ print $1 / $4 }' "$RSL_TMP/overhead.pair" | quartiles)
+			us=$(awk '{ print $3 }' "$RSL_TMP/overhead.pair" | median)
+			cpu=$(awk '{ print $3 / $6 }' "$RSL_TMP/overhead.pair" | median)
+			local title=$system shown
+			case $system in
+				pgss) title="pg_stat_statements" ;;
+				idle) title="resilience, nothing configured" ;;
+				res) title="resilience, limit ${LIMIT[select]} and a bulkhead" ;;
+				pgbouncer) title="PgBouncer, pool $POOL, -M simple" ;;
+			esac
+			# PgBouncer's backends never end, so their CPU time is not seen
+			shown="$(calc "$us" %.1f) $(calc "$cpu" %.3f)"
+			[[ $system == pgbouncer ]] && shown="- -"
+			# shellcheck disable=SC2086
+			outf '  %-44s %10.0f %9.3f %9s %15s %15s %15s%%' "$title" "$(awk '{ print $1 }' "$RSL_TMP/overhead.$system" | median)" \
+				"$ratio" "$(awk '{ printf "%.2f-%.2f", $1, $2 }' <<<"$quart")" $shown \
+				"$(awk '{ print $2 }' "$RSL_TMP/overhead.$system" | median)"
+			figure "overhead_${system}_$clients" "$(calc "$ratio" %.3f)"
+			[[ $system == pgbouncer ]] || figure "overhead_cpu_${system}_$clients" "$(calc "$cpu" %.3f)"
+		done
+		out ""
+	done
+	sql_in res bench20 "SELECT resilience.drop_bulkhead('everybody', if_exists => true)"
+	limit -1
+}
+
+# server_cpu NAME: seconds of CPU that the finished backends of a server took.
+# The kernel adds the time of each child to its parent when it is reaped.
+server_cpu() {
+	local pid
+	read -r pid <"$RSL_TMP/$1/postmaster.pid"
+	sleep 0.1
+	awk -v hz="$(getconf CLK_TCK)" '{ sub(/^.*\) /, ""); print ($14 + $15) / hz }' "/proc/$pid/stat"
+}
+
+section_curve() {
+	local workload clients system round systems=(plain res) tsv=$RESULTS/curve.tsv raw=$RSL_TMP/curve.raw
+	prepare_servers
+	[[ $HAVE_PGBOUNCER ]] && systems+=(pgbouncer)
+	section curve "Throughput from few to many clients: what happens past the peak"
+	: >"$raw"
+	for ((round = 1; round <= ROUNDS; round++)); do
+		rotate "$round"
+		for workload in select tpcb20 tpcb1; do
+			limit "${LIMIT[$workload]}"
+			for clients in $CLIENTS; do
+				for system in "${ORDER[@]}"; do
+					# PgBouncer is here for comparison: every other round will do
+					[[ $system == pgbouncer && $((round % 2)) == 0 ]] && continue
+					pgbench_point "$system" "$workload" "$clients" "$POINT_SECONDS"
+					echo "$workload $system $clients $P_TPS $P_P99 $P_CPU" >>"$raw"
+					note "round $round, ${WORKLOAD_TITLE[$workload]}, $clients clients, $system: $(calc "$P_TPS" %.0f) TPS, p99 $P_P99 ms, pgbench $P_CPU % of the CPU"
+				done
+			done
+			clients=${CLIENTS##* }
+			pgbench_point plain "$workload" "$clients" "$POINT_SECONDS" "${LIMIT[$workload]}"
+			echo "$workload ceiling $clients $P_TPS $P_P99 $P_CPU" >>"$raw"
+			note "round $round, ${WORKLOAD_TITLE[$workload]}, $clients clients of which ${LIMIT[$workload]} work: $(calc "$P_TPS" %.0f) TPS"
+		done
+	done
+	limit -1
+	for workload in select tpcb20 tpcb1; do
+		figure "curve_${workload}_ceiling" "$(awk -v w="$workload" '$1 == w && $2 == "ceiling" { print $4 }' "$raw" | median)"
+	done
+	# medians of the rounds
+	printf 'workload\tsystem\tclients\ttps\tp99_ms\tpgbench_cpu_percent\n' >"$tsv"
+	for workload in select tpcb20 tpcb1; do
+		for system in "${systems[@]}"; do
+			for clients in $CLIENTS; do
+				awk -v w="$workload" -v s="$system" -v c="$clients" '$1 == w && $2 == s && $3 == c' "$raw" >"$RSL_TMP/curve.one"
+				printf '%s\t%s\t%s\t%.1f\t%.2f\t%.0f\n' "$workload" "$system" "$clients" \
+					"$(awk '{ print $4 }' "$RSL_TMP/curve.one" | median)" \
+					"$(awk '{ print $5 }' "$RSL_TMP/curve.one" | median)" \
+					"$(awk '{ print $6 }' "$RSL_TMP/curve.one" | median)" >>"$tsv"
+			done
+		done
+	done
+	curve_table "$tsv"
+	perl "$HERE/curve_svg.pl" "$tsv" "$RESULTS/overload.svg" "$(machine)" \
+		"select=${WORKLOAD_TITLE[select]} (limit ${LIMIT[select]})" \
+		"tpcb20=${WORKLOAD_TITLE[tpcb20]} (limit ${LIMIT[tpcb20]})" \
+		"tpcb1=${WORKLOAD_TITLE[tpcb1]} (limit ${LIMIT[tpcb1]})"
+	out "Picture: ${RESULTS#"$RSL_TOP"/}/overload.svg"
+}
+
+curve_table() {
+	local tsv=$1 workload system clients row best plain_best last own all ceiling
+	last=${CLIENTS##* }
+	for workload in select tpcb20 tpcb1; do
+		out "${WORKLOAD_TITLE[$workload]}, resilience.max_running = ${LIMIT[$workload]}, PgBouncer pool $POOL: TPS / p99 ms / pgbench's share of the CPU"
+		outf '%9s %28s %28s %28s' clients plain resilience PgBouncer
+		for clients in $CLIENTS; do
+			row=()
+			for system in plain res pgbouncer; do
+				row+=("$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$clients" \
+					'$1 == w && $2 == s && $3 == c { printf "%.0f / %s / %s%%", $4, $5, $6 }' "$tsv")")
+			done
+			outf '%9s %28s %28s %28s' "$clients" "${row[@]}"
+		done
+		# the denominator is the best of plain and of resilience, so that a
+		# slow best of its own cannot flatter the ratio
+		plain_best=$(awk -F'\t' -v w="$workload" '$1 == w && $2 == "plain" && $4 > b { b = $4 } END { print b }' "$tsv")
+		best=$(awk -F'\t' -v w="$workload" '$1 == w && $2 != "pgbouncer" && $4 > b { b = $4 } END { print b }' "$tsv")
+		out "at $last clients / best at any client count of plain and resilience ($(calc "$best" %.0f) TPS; plain's best $(calc "$plain_best" %.0f)):"
+		for system in plain res pgbouncer; do
+			own=$(awk -F'\t' -v w="$workload" -v s="$system" '$1 == w && $2 == s && $4 > b { b = $4 } END { print b + 0 }' "$tsv")
+			[[ $own == 0 ]] && continue
+			all=$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$last" -v b="$best" '$1 == w && $2 == s && $3 == c { printf "%.2f", $4 / b }' "$tsv")
+			own=$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$last" -v b="$own" '$1 == w && $2 == s && $3 == c { printf "%.2f", $4 / b }' "$tsv")
+			outf '  %-12s %s   (of its own best: %s)' "${system/res/resilience}" "$all" "$own"
+			figure "curve_${workload}_$system" "$all"
+		done
+		ceiling=$(f "curve_${workload}_ceiling")
+		own=$(awk -F'\t' -v w="$workload" -v c="$last" -v b="${ceiling:-0}" '$1 == w && $2 == "res" && $3 == c && b > 0 { printf "%.2f", $4 / b }' "$tsv")
+		out "with $last connections of which only ${LIMIT[$workload]} work, pgbench reaches ${ceiling:-?} TPS; resilience at $last clients / that: $own"
+		figure "curve_${workload}_of_ceiling" "$own"
+		out ""
+	done
+}
+
+section_sweep() {
+	local workload n round rows clients
+	prepare_servers
+	section sweep "The best fixed limit for this machine"
+	for workload in select tpcb20 tpcb1; do
+		out "${WORKLOAD_TITLE[$workload]}: TPS by limit, median of $ROUNDS rounds of $POINT_SECONDS s"
+		rows=$RSL_TMP/sweep.$workload
+		: >"$rows"
+		for ((round = 1; round <= ROUNDS; round++)); do
+			for n in ${BENCH_SWEEP:-1 2 3 4 6 8 12 16 24 32}; do
+				limit "$n"
+				for clients in 32 256; do
+					pgbench_point res "$workload" "$clients" "$POINT_SECONDS"
+					echo "$n $clients $P_TPS $P_P99" >>"$rows"
+				done
+				note "${WORKLOAD_TITLE[$workload]}, round $round, limit $n: $(calc "$P_TPS" %.0f) TPS at 256 clients, p99 $P_P99 ms"
+			done
+		done
+		outf '%8s %14s %14s %16s' limit "32 clients" "256 clients" "p99 ms at 256"
+		for n in ${BENCH_SWEEP:-1 2 3 4 6 8 12 16 24 32}; do
+			outf '%8s %14.0f %14.0f %16.1f' "$n" "$(awk -v n="$n" '$1 == n && $2 == 32 { print $3 }' "$rows" | median)" \
+				"$(awk -v n="$n" '$1 == n && $2 == 256 { print $3 }' "$rows" | median)" \
+				"$(awk -v n="$n" '$1 == n && $2 == 256 { print $4 }' "$rows" | median)"
+		done
+		out ""
+	done
+	limit -1
+}
+
+section_priority() {
+	local select='SELECT abalance FROM pgbench_accounts WHERE aid = $1'
+	local slow='SELECT count(*), sum(v) FROM numbers WHERE v <> 5'
+	local range='SELECT count(*), sum(v) FROM numbers WHERE id BETWEEN $1::int AND $1::int + 12000'
+	local seconds=$((POINT_SECONDS + 2)) scenario system round ms range_ms high low title k p low_limit low_tps
+	local -a high_args=() low_args=()
+	prepare_servers
+	section priority "4 high-priority clients, 400 statements/s, beside a flood of low priority"
+	load plain -d "dbname=bench20 user=report" -n 1 -T 2 -q "$slow"
+	ms=$(l p50_ms)
+	load plain -d "dbname=bench20 user=report" -n 1 -T 2 -q "$range" -x 1180000 -M prepared
+	range_ms=$(l p50_ms)
+	low_limit=$((RSL_CORES * 4))
+	out "The low-priority aggregate takes $ms ms alone, the \"short range\" $range_ms ms.  resilience: max_running $low_limit,"
+	out "low_priority_cap: default (a quarter, $((low_limit / 4))) or 1.  Latencies of the high-priority clients, medians of $ROUNDS rounds of $seconds s."
+	out ""
+	: >"$RSL_TMP/priority.raw"
+	for ((round = 1; round <= ROUNDS; round++)); do
+		for scenario in alone arrivals closed retrying alone10 ten; do
+			for system in plain res res1; do
+				# with nothing beside, there is nothing to cap
+				[[ $scenario$system == alone*res1 ]] && continue
+				local server=${system/res1/res} bulkhead=
+				if [[ $server == res ]]; then
+					limit $low_limit
+					set_config res "resilience.low_priority_cap = $([[ $system == res1 ]] && echo 1 || echo -1)" \
+						"resilience.max_wait = '30s'"
+				fi
+				high_args=(-d "dbname=bench20 user=app_critical" -n 4 -R 400 -T "$seconds" -w 1 -M prepared)
+				low_args=(-d "dbname=bench20 user=report" -n 64 -T "$((seconds + 1))" -w 0.5)
+				case $scenario in
+					alone*) low_args=() ;;
+					# 300 arrivals/s of 50 ms are 15 cores' worth of work; who
+					# has waited for 2 s is not interested any more
+					arrivals) low_args+=(-R 300 -p 2000 -q "$slow") ;;
+					closed) low_args+=(-q "$slow") ;;
+					# refused at once and back at once: the worst of manners
+					retrying)
+						low_args+=(-q "$slow")
+						if [[ $server == res ]]; then
+							bulkhead=1
+							sql_in res bench20 "SELECT resilience.create_bulkhead('reports', role_name => 'report',
+								max_running => $([[ $system == res1 ]] && echo 1 || echo 2), max_waiting => 0)"
+						fi
+						;;
+					ten) low_args+=(-R 4000 -p 2000 -q "$range" -x 1180000 -M prepared) ;;
+				esac
+				case $scenario in
+					alone10 | ten) high_args+=(-q "$range" -x 1180000) ;;
+					*) high_args+=(-q "$select" -x $((SCALE * 100000))) ;;
+				esac
+				low="-"
+				if ((${#low_args[@]} > 0)); then
+					background exec_on "$server" timeout --foreground -k 5 60 "$LOAD" "${low_args[@]}" >"$RSL_TMP/low.out" 2>"$RSL_TMP/low.err"
+					sleep 0.3
+				fi
+				load "$server" "${high_args[@]}"
+				high=$L_RESULT
+				if ((${#low_args[@]} > 0)); then
+					wait "$RSL_LAST_PID" || { cat "$RSL_TMP/low.err" >&2; die "the low-priority load failed"; }
+					low=$(tail -n 1 "$RSL_TMP/low.out")
+				fi
+				[[ $bulkhead ]] && sql_in res bench20 "SELECT resilience.drop_bulkhead('reports')"
+				low_tps=-
+				if [[ $low != - ]]; then
+					# who is done late has been served all the same
+					low_tps=$(calc "($(field ok <<<"$low") + $(field late <<<"$low")) / $(field seconds <<<"$low")" %.1f)
+				fi
+				echo "$scenario $system $(field p50_ms <<<"$high") $(field p95_ms <<<"$high") $(field p99_ms <<<"$high")" \
+					"$(field tps <<<"$high") $low_tps" \
+					"$([[ $low == - ]] && echo - || field failed_per_s <<<"$low") $(field failed <<<"$high")" >>"$RSL_TMP/priority.raw"
+				note "round $round, $scenario, $system: $(tail -n 1 "$RSL_TMP/priority.raw" | cut -d' ' -f3-)"
+			done
+		done
+	done
+	outf '%-46s %-24s %8s %8s %8s %9s %9s %11s' "beside" "system" "p50 ms" "p95 ms" "p99 ms" "high TPS" "low TPS" "refused/s"
+	for scenario in alone arrivals closed retrying alone10 ten; do
+		case $scenario in
+			alone) title="nothing (select by key)" ;;
+			arrivals) title="64 clients, 300 aggregates/s" ;;
+			closed) title="64 clients, aggregates in a closed loop" ;;
+			retrying) title="64 clients, refused and retrying at once" ;;
+			alone10) title="nothing (short range, 400/s)" ;;
+			ten) title="ten times as many of the same, 64 clients" ;;
+		esac
+		for system in plain res res1; do
+			[[ $scenario$system == alone*res1 ]] && continue
+			local cells=()
+			for k in 3 4 5 6 7 8; do
+				p=$(awk -v s="$scenario" -v y="$system" -v k="$k" '$1 == s && $2 == y { print $k }' "$RSL_TMP/priority.raw")
+				[[ $p == -* ]] && cells+=("-") || cells+=("$(median <<<"$p")")
+			done
+			local shown=$system
+			case $system in
+				res) shown="resilience" ;;
+				res1) shown="resilience, low cap 1" ;;
+			esac
+			outf '%-46s %-24s %8s %8s %8s %9s %9s %11s' "$title" "$shown" "${cells[@]}"
+		done
+	done
+	out ""
+	# beside / alone; alone, the servers do the same, so all of those rounds count
+	for scenario in arrivals closed retrying ten; do
+		local base=alone
+		[[ $scenario == ten ]] && base=alone10
+		for system in plain res res1; do
+			p=$(calc "$(awk -v s=$scenario -v y=$system '$1 == s && $2 == y { print $5 }' "$RSL_TMP/priority.raw" | median) / \
+				$(awk -v s=$base '$1 == s { print $5 }' "$RSL_TMP/priority.raw" | median)")
+			outf 'p99 beside / alone, %-9s %-6s %s' "$scenario" "$system:" "$p"
+			figure "priority_${scenario}_$system" "$p"
+		done
+	done
+	set_config res "resilience.low_priority_cap = -1"
+	limit -1
+}
+
+section_refusal() {
+	local logging round rounds=3 what key value
+	prepare_servers
+	section refusal "What a refusal costs, one client, attempts per second"
+	# one more server, small, so that it can be filled
+	copy_res_small
+	on small psql -X -q -v ON_ERROR_STOP=1 -d bench1 -c "CREATE EXTENSION resilience" \
+		-c "CREATE ROLE refused LOGIN" -c "CREATE ROLE limited LOGIN CONNECTION LIMIT 0" -c "CREATE ROLE outside LOGIN" \
+		-c "SELECT resilience.create_bulkhead('closed', role_name => 'refused', max_running => 0, max_waiting => 0)" \
+		-c "SELECT resilience.create_bulkhead('full', role_name => 'outside', max_connections => 0)" >/dev/null
+	for logging in "stderr into a file" "not logged" "logging_collector"; do
+		case $logging in
+			"not logged") set_config small "log_min_messages = fatal" ;;
+			"logging_collector")
+				set_config small "log_min_messages = warning" "logging_collector = on"
+				restart_cluster small
+				;;
+		esac
+		rm -f "$RSL_TMP"/refusal.*
+		for ((round = 1; round <= rounds; round++)); do
+			load small -d "dbname=bench1 user=bench" -T 2 -w 0.3 -q "SELECT 1"
+			echo "$(l tps) $(l server_us_per_op)" >>"$RSL_TMP/refusal.select"
+			load small -d "dbname=bench1 user=bench" -T 2 -w 0.3 -q "SELECT 1/0"
+			echo "$(l failed_per_s) $(l server_us_per_op)" >>"$RSL_TMP/refusal.error"
+			load small -d "dbname=bench1 user=refused" -T 2 -w 0.3 -q "SELECT 1"
+			[[ $L_RESULT == *failed_53R01=* && $(l ok) == 0 ]] || die "expected only refusals with 53R01: $L_RESULT"
+			echo "$(l failed_per_s) $(l server_us_per_op)" >>"$RSL_TMP/refusal.refused"
+		done
+		out "Statements; server log: $logging (log_min_messages $([[ $logging == "not logged" ]] && echo fatal || echo warning, the default))"
+		for what in select error refused; do
+			case $what in
+				select) key="SELECT 1" ;;
+				error) key="SELECT 1/0 (what any error costs)" ;;
+				refused) key="SELECT 1, refused by a bulkhead" ;;
+			esac
+			value=$(awk '{ print $2 }' "$RSL_TMP/refusal.$what" | median)
+			outf '  %-40s %10.0f /s   server CPU %7.1f us' "$key" "$(awk '{ print $1 }' "$RSL_TMP/refusal.$what" | median)" "$value"
+		done
+		value=$(calc "$(awk '{ print $2 }' "$RSL_TMP/refusal.refused" | median) / $(awk '{ print $2 }' "$RSL_TMP/refusal.select" | median)")
+		out "  refused / SELECT 1: CPU time of the server $value, time of the client $(calc "$(awk '{ print $1 }' "$RSL_TMP/refusal.select" | median) / $(awk '{ print $1 }' "$RSL_TMP/refusal.refused" | median)")"
+		case $logging in
+			"stderr into a file") figure refusal_statement "$value" ;;
+			"not logged") figure refusal_statement_unlogged "$value" ;;
+		esac
+		out ""
+	done
+	set_config small "logging_collector = off"
+	restart_cluster small
+
+	note "refused connections"
+	rm -f "$RSL_TMP"/refusal.*
+	for ((round = 1; round <= rounds; round++)); do
+		load small -C -d "dbname=bench1 user=bench" -T 2
+		l tps >>"$RSL_TMP/refusal.accepted"
+		load small -C -d "dbname=bench1 user=outside" -T 2
+		[[ $L_RESULT == *failed_53300=* && $(l ok) == 0 ]] || die "expected only refusals with 53300: $L_RESULT"
+		l failed_per_s >>"$RSL_TMP/refusal.bulkhead"
+		load small -C -d "dbname=bench1 user=limited" -T 2
+		l failed_per_s >>"$RSL_TMP/refusal.role"
+		# all ordinary slots taken, then all slots taken
+		background exec_on small "$LOAD" -H -n 7 -T 60 -d "dbname=bench1 user=bench" >"$RSL_TMP/hold.out"
+		for _ in {1..50}; do
+			[[ -s $RSL_TMP/hold.out ]] && break
+			sleep 0.1
+		done
+		load small -C -d "dbname=bench1 user=bench" -T 2
+		[[ $(l ok) == 0 ]] || die "the server should have been full: $L_RESULT"
+		l failed_per_s >>"$RSL_TMP/refusal.reserved"
+		local holder=$RSL_LAST_PID
+		background exec_on small "$LOAD" -H -n 3 -T 60 -d "dbname=bench1 user=postgres" >"$RSL_TMP/hold2.out"
+		for _ in {1..50}; do
+			[[ -s $RSL_TMP/hold2.out ]] && break
+			sleep 0.1
+		done
+		load small -C -d "dbname=bench1 user=bench" -T 2
+		[[ $(l ok) == 0 ]] || die "the server should have been full: $L_RESULT"
+		l failed_per_s >>"$RSL_TMP/refusal.full"
+		end_background "$RSL_LAST_PID"
+		end_background "$holder"
+		sleep 0.3
+	done
+	out "Connections (each attempt starts a backend process)"
+	for what in accepted bulkhead role reserved full; do
+		case $what in
+			accepted) key="accepted, then closed" ;;
+			bulkhead) key="refused: connection bulkhead full" ;;
+			role) key="refused: CONNECTION LIMIT of a role" ;;
+			reserved) key="refused: only slots for superusers left" ;;
+			full) key="refused: sorry, too many clients already" ;;
+		esac
+		outf '  %-48s %8.0f attempts/s' "$key" "$(median <"$RSL_TMP/refusal.$what")"
+	done
+	value=$(calc "$(median <"$RSL_TMP/refusal.full") / $(median <"$RSL_TMP/refusal.bulkhead")")
+	out "  bulkhead full / too many clients, time per attempt: $value"
+	out "  bulkhead full / only slots for superusers left:     $(calc "$(median <"$RSL_TMP/refusal.reserved") / $(median <"$RSL_TMP/refusal.bulkhead")")"
+	out "  bulkhead full / role's CONNECTION LIMIT:            $(calc "$(median <"$RSL_TMP/refusal.role") / $(median <"$RSL_TMP/refusal.bulkhead")")"
+	out "  (\"too many clients\" is said before authentication, when no slot of a process is free; the others"
+	out "  come after it, because only then the role is known for sure)"
+	figure refusal_connection "$value"
+	figure refusal_connection_reserved "$(calc "$(median <"$RSL_TMP/refusal.reserved") / $(median <"$RSL_TMP/refusal.bulkhead")")"
+	stop_cluster small
+}
+
+copy_res_small() {
+	start_cluster small "${CONF[@]}" "max_connections = 10" "superuser_reserved_connections = 3" "max_wal_senders = 0" \
+		"shared_preload_libraries = 'resilience'"
+	sql small "CREATE ROLE bench LOGIN"
+	sql small "CREATE DATABASE bench1 OWNER bench"
+}
+
+section_recovery() {
+	local range='SELECT count(*), sum(v) FROM numbers WHERE id BETWEEN $1::int AND $1::int + 16000'
+	local system capacity rate base=3 over=10 after=5 value round i columns
+	prepare_servers
+	section recovery "Goodput after $over s of five times the load, with clients that retry"
+	load plain -d "dbname=bench20 user=bench" -n $((2 * RSL_CORES)) -T 2 -w 0.5 -q "$range" -x 1180000 -M prepared
+	capacity=$(l tps)
+	rate=$(calc "$capacity / 2" %.0f)
+	limit $((2 * RSL_CORES))
+	set_config res "resilience.max_wait = '100ms'" "resilience.max_waiting = 100"
+	out "200 connections; the server can do $(calc "$capacity" %.0f) such statements/s; arrivals: $rate/s, then 5 x $rate/s, then $rate/s."
+	out "A client waits for 1 s (statement_timeout too), retries after 50, 100, 200 ... ms (jittered), and gives up when its second is over."
+	out "resilience: max_running $((2 * RSL_CORES)), max_wait 100 ms, max_waiting 100."
+	out ""
+	outf '%-12s %16s %22s %22s %14s' "" "before, per s" "overload: in time/s" "first second after/s" "back at 95 %"
+	for system in plain res; do
+		rm -f "$RSL_TMP/recovery.times"
+		for ((round = 1; round <= ROUNDS; round++)); do
+			note "recovery: $system, round $round"
+			PGOPTIONS="-c statement_timeout=1s" on "$system" timeout --foreground -k 5 60 "$LOAD" -d "dbname=bench20 user=bench" -n 200 \
+				-q "$range" -x 1180000 -M prepared -R "$rate:$base,$((5 * rate)):$over,$rate:$after" -p 1000 -r 50 -b -s "$round" \
+				-T $((base + over + after)) -i 100 >"$RSL_TMP/recovery.$system" 2>"$RSL_TMP/recovery.err" ||
+				die "the load failed: $(cat "$RSL_TMP/recovery.err")"
+			# windows of 500 ms: the first one after the overload with as many answers
+			# in time as 95 % of those before it
+			awk -v base=$base -v over=$over '
+				function value(key,   i) { for (i = 1; i <= NF; i++) if (index($i, key "=") == 1) return substr($i, length(key) + 2) + 0; return 0 }
+				/^t=/ { t = value("t"); i = int(t * 10 + 0.5); ok[i] = value("ok"); n = i }
+				END {
+					for (i = 10; i < base * 10; i++) { before += ok[i] }
+					before /= (base - 1)
+					for (i = base * 10 + 10; i < (base + over) * 10; i++) during += ok[i]
+					during /= (over - 1)
+					for (i = (base + over) * 10; i < (base + over) * 10 + 10; i++) first += ok[i]
+					back = "never"
+					for (i = (base + over) * 10; i + 4 <= n; i++) {
+						o = 0
+						for (k = i; k < i + 5; k++) o += ok[k]
+						if (o >= 0.95 * before / 2) { back = (i - (base + over) * 10) / 10; break }
+					}
+					print before, during, first, back
+				}' "$RSL_TMP/recovery.$system" >>"$RSL_TMP/recovery.times"
+		done
+		local columns=()
+		for i in 1 2 3 4; do
+			columns+=("$(awk -v i=$i '{ print ($i == "never") ? 999 : $i }' "$RSL_TMP/recovery.times" | median)")
+		done
+		value=${columns[3]}
+		figure "recovery_$system" "$value"
+		awk -v v="$value" 'BEGIN { exit !(v > 900) }' && value=never || value="$value s"
+		outf '%-12s %16.0f %22.0f %22.0f %14s' "${system/res/resilience}" "${columns[0]}" "${columns[1]}" "${columns[2]}" "$value"
+	done
+	limit -1
+}
+
+section_scaling() {
+	local one many i round pairs=6 system ratio without with
+	prepare_callgrind
+	build_load
+	section scaling "Cost with many bulkheads, and with many idle sessions"
+	note "callgrind: 1 bulkhead, then 128"
+	callgrind_start shared_preload_libraries=resilience resilience.max_running=100
+	bulkhead_in_force cg bench
+	callgrind_per_transaction prepared
+	one=$CG_PER
+	{
+		echo "SELECT resilience.create_bulkhead('other' || i, role_name => 'other', max_running => 5) FROM generate_series(1, 127) i;"
+	} >"$RSL_TMP/many.sql"
+	sql cg "CREATE ROLE other"
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -f "$RSL_TMP/many.sql" >/dev/null
+	callgrind_per_transaction prepared
+	many=$CG_PER
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -c "SELECT resilience.drop_bulkhead('other' || i) FROM generate_series(1, 127) i" \
+		-c "SELECT resilience.drop_bulkhead('everybody')" >/dev/null
+	callgrind_stop
+	ratio=$(calc "$many / $one" %.3f)
+	out "Instructions per transaction (pgbench -S -M prepared), a limit and 1 bulkhead that matches: $one"
+	out "the same with 127 more that do not match: $many, ratio $ratio   (goal: at most 1.05)"
+	figure scaling_bulkheads "$ratio"
+	out ""
+
+	note "1 000 idle sessions"
+	start_cluster many "${CONF[@]}" "max_connections = 1100" "shared_preload_libraries = 'resilience'" "resilience.max_running = 8"
+	start_cluster bare "${CONF[@]}" "max_connections = 1100"
+	for system in many bare; do
+		sql $system "CREATE ROLE bench LOGIN"
+		sql $system "CREATE DATABASE bench OWNER bench"
+		on $system pgbench -U bench -i -q -s 1 bench >/dev/null 2>&1
+	done
+	on many psql -X -q -d bench -c "CREATE EXTENSION resilience"
+	bulkhead_in_force many bench
+	rm -f "$RSL_TMP"/idle.*
+	for ((round = 1; round <= pairs; round++)); do
+		for system in many bare; do
+			if ((round % 2 == 1)); then without=$(idle_point $system); fi
+			background exec_on $system "$LOAD" -H -n 1000 -T 100 -d "dbname=bench user=bench" >"$RSL_TMP/hold.out"
+			for _ in {1..300}; do
+				[[ -s $RSL_TMP/hold.out ]] && break
+				sleep 0.1
+			done
+			[[ -s $RSL_TMP/hold.out ]] || die "1 000 sessions did not come up"
+			with=$(idle_point $system)
+			end_background "$RSL_LAST_PID"
+			for _ in {1..100}; do
+				(($(sql $system "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bench'") == 0)) && break
+				sleep 0.2
+			done
+			if ((round % 2 == 0)); then without=$(idle_point $system); fi
+			echo "$without $with" >>"$RSL_TMP/idle.$system"
+			note "round $round, $system: $without us without, $with us with"
+		done
+	done
+	out "CPU time of the server per select (us), 4 clients, medians of $pairs interleaved rounds"
+	for system in many bare; do
+		ratio=$(awk '{ print $2 / $1 }' "$RSL_TMP/idle.$system" | median)
+		outf '  %-12s none idle %7.2f   1 000 idle %7.2f   ratio %.3f' "$([[ $system == many ]] && echo resilience || echo plain)" \
+			"$(awk '{ print $1 }' "$RSL_TMP/idle.$system" | median)" "$(awk '{ print $2 }' "$RSL_TMP/idle.$system" | median)" "$ratio"
+		figure "scaling_idle_$system" "$(calc "$ratio" %.3f)"
+	done
+	stop_cluster many immediate
+	stop_cluster bare immediate
+}
+
+idle_point() {
+	on "$1" timeout --foreground -k 5 60 "$LOAD" -d "dbname=bench user=bench" -n 4 -T 2 -w 0.5 -M prepared \
+		-q 'SELECT abalance FROM pgbench_accounts WHERE aid = $1' -x 100000 | tail -n 1 | field server_us_per_op
+}
+
+section_memory() {
+	local bytes line
+	section memory "Shared memory, max_connections = 1000, default object counts"
+	start_cluster memory "${CONF[@]}" "max_connections = 1000" "shared_preload_libraries = 'resilience'"
+	while IFS='|' read -r line bytes; do
+		outf '  %-44s %12s bytes' "$line" "$bytes"
+	done < <(sql memory "SELECT name, allocated_size FROM pg_shmem_allocations WHERE name ILIKE 'resilience%' ORDER BY 2 DESC")
+	bytes=$(sql memory "SELECT coalesce(sum(allocated_size), 0) FROM pg_shmem_allocations WHERE name ILIKE 'resilience%'")
+	((bytes > 0)) || die "no shared memory named resilience"
+	out "  together $bytes bytes = $(calc "$bytes / 1048576" %.3f) MB   (goal: at most 1 MB)"
+	figure memory_mb "$(calc "$bytes / 1048576" %.3f)"
+	stop_cluster memory immediate
+}
+
+# --- the table -------------------------------------------------------------
+
+f() { awk -F'\t' -v key="$1" '$1 == key { print $2 }' "$RESULTS/figures.tsv" 2>/dev/null; }
+
+# row WHAT GOAL VALUE CONDITION: CONDITION is an awk expression of v
+row() {
+	local verdict
+	if [[ -z $3 ]]; then
+		outf '%-88s %-26s %10s  %s' "$1" "$2" "-" "not measured"
+		return
+	fi
+	if awk -v v="$3" "BEGIN { exit !($4) }"; then verdict="met"; else verdict="MISSED"; fi
+	outf '%-88s %-26s %10s  %s' "$1" "$2" "$3" "$verdict"
+}
+
+summary() {
+	local n
+	section summary "The numbers to reach (DESIGN.md), as measured last"
+	outf '%-88s %-26s %10s  %s' "what" "goal" "measured" "met?"
+	row "instructions added / added by pg_stat_statements, -M prepared" "<= 0.5" "$(f instructions_prepared)" "v <= 0.5"
+	row "instructions added / added by pg_stat_statements, -M simple" "<= 0.5" "$(f instructions_simple)" "v <= 0.5"
+	for n in 2 32; do
+		row "select-only TPS / plain, $n clients" ">= pg_stat_statements $(f overhead_pgss_$n)" "$(f overhead_res_$n)" "v >= $(f overhead_pgss_$n | grep . || echo 0)"
+		row "server CPU per select / plain, $n clients" "<= pg_stat_statements $(f overhead_cpu_pgss_$n)" "$(f overhead_cpu_res_$n)" "v <= $(f overhead_cpu_pgss_$n | grep . || echo 0)"
+	done
+	for n in select tpcb20 tpcb1; do
+		row "TPS at 256 clients / best at any count, ${WORKLOAD_TITLE[$n]} (plain: $(f "curve_${n}_plain"), PgBouncer: $(f "curve_${n}_pgbouncer"))" \
+			">= 0.95" "$(f "curve_${n}_res")" "v >= 0.95"
+		row "   the same / pgbench with 256 connections of which only ${LIMIT[$n]} work" "" "$(f "curve_${n}_of_ceiling")" "v >= 0.95"
+	done
+	row "high-priority p99 beside ten times as many in low / alone (plain: $(f priority_ten_plain))" "<= 1.5" "$(f priority_ten_res)" "v <= 1.5"
+	row "the same, 64 clients with 300 aggregates/s (plain: $(f priority_arrivals_plain))" "<= 1.5" "$(f priority_arrivals_res)" "v <= 1.5"
+	row "the same, low_priority_cap = 1" "<= 1.5" "$(f priority_arrivals_res1)" "v <= 1.5"
+	row "a refused statement / SELECT 1, CPU of the server" "<= 1" "$(f refusal_statement)" "v <= 1"
+	row "the same, with the refusal not written to the log" "<= 1" "$(f refusal_statement_unlogged)" "v <= 1"
+	row "a refused connection / too many clients" "<= 1" "$(f refusal_connection)" "v <= 1"
+	row "a refused connection / only slots for superusers left" "<= 1" "$(f refusal_connection_reserved)" "v <= 1"
+	row "goodput back at 95 % after 10 s of five times the load, s (plain: $(f recovery_plain | sed 's/^999$/never/'))" "<= 1" "$(f recovery_res)" "v <= 1"
+	row "cost per statement, 128 bulkheads / 1 (instructions)" "<= 1.05" "$(f scaling_bulkheads)" "v <= 1.05"
+	row "cost per statement, 1 000 idle sessions / none (CPU; plain: $(f scaling_idle_bare))" "<= 1.05" "$(f scaling_idle_many)" "v <= 1.05"
+	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
+	out ""
+	out "Details: ${RESULTS#"$RSL_TOP"/}/*.txt, picture: ${RESULTS#"$RSL_TOP"/}/overload.svg"
+}
+
+main() {
+	local name wanted=("$@")
+	((${#wanted[@]} > 0)) || wanted=(all)
+	if [[ ${wanted[*]} == all ]]; then
+		wanted=(instructions overhead priority refusal recovery scaling memory curve summary)
+	fi
+	for name in "${wanted[@]}"; do
+		case $name in
+			-h | --help | help)
+				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+				exit 0
+				;;
+			instructions | overhead | curve | priority | refusal | recovery | scaling | memory | sweep | summary) ;;
+			*) die "no section \"$name\" (try --help)" ;;
+		esac
+	done
+	rsl_begin
+	mkdir -p "$RESULTS"
+	for name in "${wanted[@]}"; do
+		[[ $name == summary || $name == all ]] && continue
+		have_extension || die "resilience is not installed: make install"
+		"section_$name"
+	done
+	summary
+}
+
+main "$@"

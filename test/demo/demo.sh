@@ -1,0 +1,348 @@
+#!/usr/bin/env bash
+#
+# A minute of PostgreSQL under more load than it can bear, without and with
+# resilience.  Builds and installs the extension, starts a throw-away server
+# in a temporary folder, and removes it again however this ends.
+#
+#   RSL_DEMO_SECONDS   seconds for each load phase (4)
+#   RSL_DEMO_INSTALLED if set: use what is installed, build nothing
+#   RSL_DEMO_RESULTS   where the results are kept (test/demo/last-run)
+
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=test/lib.sh
+source "$HERE/../lib.sh"
+
+SECONDS_EACH=${RSL_DEMO_SECONDS:-4}
+[[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || die "RSL_DEMO_SECONDS must be a whole number of seconds"
+KEPT=${RSL_DEMO_RESULTS:-$HERE/last-run}
+LIMIT=$((4 * RSL_CORES))
+BEGUN=$SECONDS
+FAILED=()
+BOLD='' PLAIN=''
+if rsl_tty; then
+	BOLD=$'\033[1m'
+	PLAIN=$'\033[0m'
+fi
+
+title() { printf '\n%s%s%s\n' "$BOLD" "$1" "$PLAIN"; }
+say() { printf '   %s\n' "$@"; }
+
+# The one moving line; without a terminal nothing moves, and the result of
+# each step is printed when it is known.
+progress() {
+	RSL_PROGRESS=1
+	if rsl_tty; then printf '\r\033[K   %s' "$1"; fi
+}
+progress_end() {
+	if rsl_tty; then printf '\r\033[K'; fi
+	RSL_PROGRESS=
+}
+
+# expect TEXT CONDITION: an awk condition that must hold if the scene worked
+expect() {
+	awk "BEGIN { exit !($2) }" && return
+	FAILED+=("$1")
+	say "!! $1 ($2)"
+}
+
+STEP=
+on_exit() {
+	if [[ $1 -ne 0 && $1 -lt 128 && $STEP ]]; then
+		{
+			tail -n 20 "$RSL_TMP/step.out"
+			echo "demo.sh: failed: $STEP"
+		} >&3
+	fi
+}
+
+# step TEXT CMD...: something that only takes time
+step() {
+	local text=$1
+	shift
+	progress "$text ..."
+	# not in an "if", where bash would ignore errors inside CMD; on_exit tells
+	STEP=$text
+	"$@" >"$RSL_TMP/step.out" 2>&1
+	STEP=
+	progress_end
+	say "$text: done"
+}
+
+# show TITLE SQL: a view, as the operator sees it at this moment
+show() {
+	progress_end
+	say "" "demo=# $1"
+	on demo psql -X -q -d demo --pset=footer=off --pset=null=- -c "$1" 2>&1 | tee -a "$RSL_TMP/views.txt" |
+		sed '/^$/d; s/^/      /'
+}
+
+# phase NAME SECONDS VIEWS CMD...: run a load; half-way VIEWS (a function or
+# "-") prints what the server says.  Output in $RSL_TMP/NAME.{out,err}
+phase() {
+	local name=$1 seconds=$2 views=$3 started=$SECONDS pid tps
+	shift 3
+	background exec_on demo timeout --foreground -k 5 $((seconds + 60)) "$@" >"$RSL_TMP/$name.out" 2>"$RSL_TMP/$name.err"
+	pid=$RSL_LAST_PID
+	local middle=$((seconds * 5)) tick=0 shown=
+	while kill -0 "$pid" 2>/dev/null; do
+		if [[ ! $shown && $tick -ge $middle ]]; then
+			shown=1
+			if [[ $views != - ]]; then "$views"; fi
+		fi
+		tps=$(awk '/^progress:/ { v = $4 } END { if (v != "") printf "%.0f TPS", v }' "$RSL_TMP/$name.err")
+		progress "${PHASE_TITLE:-$name}: $((SECONDS - started)) of $seconds s  $tps"
+		sleep 0.1
+		tick=$((tick + 1))
+	done
+	progress_end
+	if ! wait "$pid"; then
+		tail -n 5 "$RSL_TMP/$name.err" >&2
+		die "the load of \"${PHASE_TITLE:-$name}\" failed"
+	fi
+}
+
+# The first second is left out: that is when 256 sessions connect and run
+# their first statement.
+tps_of() {
+	awk '/^tps/ { whole = $3 } /^progress:/ && $2 > 1.5 { sum += $4; n++ } END { printf "%.0f", n ? sum / n : whole }' \
+		"$RSL_TMP/$1.out" "$RSL_TMP/$1.err"
+}
+
+# latency NAME: percentiles in ms of the pgbench log NAME.*, in P50 P95 P99
+latency() {
+	# shellcheck disable=SC2046
+	set -- $(cat "$RSL_TMP/$1".log.* | awk '{ print $3 / 1000 }' | sort -g |
+		awk '{ a[NR] = $1 } END { printf "%.1f %.1f %.1f", a[int(NR * 0.5) + 1], a[int(NR * 0.95) + 1], a[int(NR * 0.99) + 1] }')
+	P50=$1 P95=$2 P99=$3
+}
+
+# --- the stage -------------------------------------------------------------
+
+build() {
+	local installed
+	unset MAKEFLAGS MAKELEVEL MFLAGS
+	make -C "$RSL_TOP" -s PG_CONFIG="$PG_CONFIG" || return
+	if make -C "$RSL_TOP" -s install PG_CONFIG="$PG_CONFIG"; then return; fi
+	# without the right to install, what is there will do if it is the same
+	installed=$("$PG_CONFIG" --pkglibdir)/resilience.so
+	if cmp -s "$RSL_TOP/resilience.so" "$installed"; then return; fi
+	echo "cannot install into $("$PG_CONFIG" --pkglibdir): run \"make install\" as root first, then \"make demo\" again"
+	return 1
+}
+
+stage() {
+	start_cluster demo "max_connections = 400" "shared_buffers = 256MB" "max_wal_size = 4GB" "checkpoint_timeout = 30min" \
+		"max_parallel_workers_per_gather = 0" "shared_preload_libraries = 'resilience'" \
+		"resilience.max_wait = '30s'" "log_min_messages = fatal"
+	on demo psql -X -q -v ON_ERROR_STOP=1 \
+		-c "CREATE ROLE app LOGIN" -c "CREATE ROLE app_critical LOGIN" -c "CREATE ROLE report LOGIN" \
+		-c "GRANT pg_read_all_data TO app_critical, report" \
+		-c "ALTER ROLE app_critical SET resilience.priority = 'high'" \
+		-c "ALTER ROLE report SET resilience.priority = 'low'" \
+		-c "CREATE DATABASE demo OWNER app"
+	on demo pgbench -U app -i -q -s 1 demo
+	on demo psql -X -q -v ON_ERROR_STOP=1 -d demo -c "CREATE EXTENSION resilience"
+	on demo psql -X -q -v ON_ERROR_STOP=1 -d demo -U app \
+		-c "CREATE TABLE sales AS SELECT i AS id, i % 97 AS amount FROM generate_series(1, 1200000) i" \
+		-c "VACUUM ANALYZE sales" -c "VACUUM ANALYZE pgbench_accounts"
+	echo 'SELECT count(*), sum(amount) FROM sales WHERE amount <> 5;' >"$RSL_TMP/report.sql"
+	chmod 644 "$RSL_TMP/report.sql"
+}
+
+limit() {
+	set_config demo "resilience.max_running = $1"
+}
+
+# --- scenes ----------------------------------------------------------------
+
+shedder_view() {
+	show "SELECT mode, max_running, running, waiting, admitted_total FROM resilience.load_shedder"
+	ran=$(sql_demo "SELECT running FROM resilience.load_shedder")
+}
+
+sql_demo() { on demo psql -X -q -At -v ON_ERROR_STOP=1 -d demo -c "$1"; }
+
+one_workload() {
+	local key=$1 what=$2 few=$3 must=$4 best round without=0 with=0 ran=0
+	shift 4
+	# and a second more, see tps_of
+	local slice=$(((SECONDS_EACH + 1) / 2 + 1)) run=(pgbench -U app -n -M prepared -P 1 -j "$RSL_CORES" "$@")
+	limit -1
+	PHASE_TITLE="$what, $few clients, no limit"
+	phase "$key.few" "$slice" - "${run[@]}" -c "$few" -T "$slice" demo
+	best=$(tps_of "$key.few")
+	say "$PHASE_TITLE: $best TPS"
+	# twice, by turns: a machine that is busy with something else for a moment
+	# should not decide this
+	for round in 1 2; do
+		limit -1
+		PHASE_TITLE="$what, 256 clients, no limit"
+		phase "$key.without.$round" "$slice" "$( ((round == 1)) && echo shedder_view || echo -)" "${run[@]}" -c 256 -T "$slice" demo
+		without=$((without + $(tps_of "$key.without.$round") / 2))
+		say "$PHASE_TITLE: $(tps_of "$key.without.$round") TPS"
+		limit "$LIMIT"
+		PHASE_TITLE="$what, 256 clients, resilience.max_running = $LIMIT"
+		phase "$key.with.$round" "$slice" "$( ((round == 1)) && echo shedder_view || echo -)" "${run[@]}" -c 256 -T "$slice" demo
+		with=$((with + $(tps_of "$key.with.$round") / 2))
+		say "$PHASE_TITLE: $(tps_of "$key.with.$round") TPS"
+	done
+	# the session that looks is a superuser: counted, and never held up
+	expect "more than $LIMIT transactions ran at once" "$ran <= $LIMIT + 1"
+	if [[ $must ]]; then
+		expect "the limit did not raise the throughput of $what" "$with > $without"
+	fi
+	row "$what, 256 clients: TPS ($few clients: $best)" "$without" "$with"
+}
+
+scene_collapse() {
+	title "1. 256 clients: PostgreSQL admits them all and collapses; with a limit it keeps its throughput."
+	say "\"limit\" means: ALTER SYSTEM SET resilience.max_running = $LIMIT; SELECT pg_reload_conf();"
+	say "The other clients wait their turn inside the server, and nobody is refused.  (This psql is a superuser:" \
+		"it is counted among the running, but never held up.)"
+	# very short transactions gain less, and a busy machine hides it: no condition
+	one_workload select "select-only" "$RSL_CORES" "" -S
+	one_workload tpcb "TPC-B (scale 1)" "$((2 * RSL_CORES))" must -b tpcb-like
+}
+
+priority_view() {
+	show "SELECT priority, running, waiting, admitted_total, wait_p50_ms, wait_p99_ms FROM resilience.load_by_priority"
+	show "SELECT pid, usename, priority, state, now() - wait_start AS waits FROM resilience.activity
+        WHERE usename IN ('app_critical', 'report') AND state <> 'idle' ORDER BY state, priority LIMIT 6"
+}
+
+# important NAME VIEWS: the high-priority clients; their latency in P50 P95 P99
+important() {
+	PHASE_TITLE="400 important selects/s, $3"
+	phase "$1" "$SECONDS_EACH" "$2" pgbench -U app_critical -n -S -M prepared -c 4 -j 1 -R 400 -P 1 -T "$SECONDS_EACH" \
+		-l --log-prefix="$RSL_TMP/$1.log" demo
+	latency "$1"
+	say "$PHASE_TITLE: p50 $P50 ms, p95 $P95 ms, p99 $P99 ms"
+}
+
+# The flood outlasts the measurement; whoever is still at it then is cut off.
+flood() {
+	background exec_on demo timeout --foreground -k 5 60 pgbench -U report -n -c 64 -j 1 -T 40 -f "$RSL_TMP/report.sql" demo \
+		>"$RSL_TMP/flood.out" 2>&1
+	FLOOD=$RSL_LAST_PID
+	sleep 1
+	kill -0 "$FLOOD" 2>/dev/null || die "the flood ended early: $(tail -n 3 "$RSL_TMP/flood.out")"
+}
+
+flood_end() {
+	end_background "$FLOOD"
+	# some leave by themselves in the meantime: no warnings about those
+	PGOPTIONS="-c client_min_messages=error" sql_demo "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE usename = 'report'" >/dev/null
+}
+
+scene_priority() {
+	local without alone
+	title "2. Important work stays fast beside a flood of reports that would take the whole machine."
+	say "ALTER ROLE app_critical SET resilience.priority = 'high';  ALTER ROLE report SET resilience.priority = 'low';"
+	say "The flood: 64 clients of role report that run aggregates of some 50 ms as fast as they can."
+	limit -1
+	important alone - "nothing beside"
+	alone="$P50 / $P95 / $P99"
+	flood
+	important without - "beside the flood, no limit"
+	flood_end
+	without=$P99
+	local without_all="$P50 / $P95 / $P99"
+	limit "$LIMIT"
+	flood
+	important with priority_view "beside the flood, max_running = $LIMIT"
+	flood_end
+	expect "the important work did not get faster" "$P99 < $without"
+	row "important selects: p50 / p95 / p99 ms (alone: $alone)" "$without_all" "$P50 / $P95 / $P99"
+}
+
+scene_bulkhead() {
+	local message i refused pids=()
+	limit -1                # this scene is about the bulkhead alone
+	title "3. A bulkhead: one role cannot take all connections; the 11th is refused, everybody else gets in."
+	say "demo=# SELECT resilience.create_bulkhead('reports', role_name => 'report', max_connections => 10);"
+	sql_demo "SELECT resilience.create_bulkhead('reports', role_name => 'report', max_connections => 10)" >/dev/null
+	background exec_on demo timeout --foreground -k 5 60 pgbench -U app -n -S -M prepared -c 8 -j 1 -T 30 demo \
+		>"$RSL_TMP/others.out" 2>&1
+	local others=$RSL_LAST_PID
+	for i in {1..10}; do
+		background exec_on demo psql -X -q -U report -d demo -c "SELECT pg_sleep(30)" >/dev/null 2>"$RSL_TMP/report.$i"
+		pids+=("$RSL_LAST_PID")
+	done
+	for ((i = 0; i < 100; i++)); do
+		[[ $(sql_demo "SELECT connections FROM resilience.bulkheads WHERE name = 'reports'") == 10 ]] && break
+		sleep 0.1
+	done
+	say "" "ten sessions of role report are open, and an application works (pgbench, 8 clients).  The 11th:"
+	say '$ psql -U report -c "SELECT 1"'
+	if message=$(on demo psql -X -U report -d demo -c "SELECT 1" 2>&1); then
+		FAILED+=("the 11th connection was not refused")
+	fi
+	printf '%s\n' "$message" | tee "$RSL_TMP/refused.txt" | sed 's/^/      /; s/connection to server on socket "[^"]*"/connection to server/'
+	expect "the refusal does not name the bulkhead" "$([[ $message == *FATAL*reports* ]] && echo 1 || echo 0)"
+	say "" '$ psql -U app -c "SELECT ..."'
+	message=$(on demo psql -X -At -U app -d demo -c "SELECT 'connected as ' || current_user" 2>&1) ||
+		FAILED+=("another role could not connect")
+	printf '      %s\n' "$message"
+	show "SELECT name, role_name, max_connections, connections, refused_connections_total FROM resilience.bulkheads"
+	refused=$(sql_demo "SELECT refused_connections_total FROM resilience.bulkheads WHERE name = 'reports'")
+	expect "the view does not count the refusal" "$refused >= 1"
+	sql_demo "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename = 'report' LIMIT 1" >/dev/null
+	for ((i = 0; i < 50; i++)); do
+		message=$(on demo psql -X -At -U report -d demo -c "SELECT 'connected as ' || current_user" 2>&1) && break
+		sleep 0.1
+	done
+	say "" "one of the ten leaves, and the next one gets in: $(tail -n 1 <<<"$message")"
+	expect "a slot that was given back cannot be taken" "$([[ $message == "connected as report" ]] && echo 1 || echo 0)"
+	end_background "$others"
+	for i in "${pids[@]}"; do end_background "$i"; done
+	row "11th connection of role report (limit 10)" "accepted" "refused"
+	row "other roles meanwhile" "accepted" "accepted"
+}
+
+# --- the table -------------------------------------------------------------
+
+row() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$RSL_TMP/table.tsv"; }
+
+table() {
+	title "What you have seen"
+	{
+		printf '   %-72s %20s %20s\n' "" "without resilience" "with resilience"
+		while IFS=$'\t' read -r what without with; do
+			printf '   %-72s %20s %20s\n' "$what" "$without" "$with"
+		done <"$RSL_TMP/table.tsv"
+	} | tee "$RSL_TMP/table.txt"
+}
+
+# What pgbench and the views said is kept, so that the table can be checked.
+keep() {
+	mkdir -p "$KEPT" 2>/dev/null && [[ -w $KEPT ]] || KEPT=$(mktemp -d /tmp/resilience-demo.XXXXXX)
+	rm -f "$KEPT"/*.out "$KEPT"/*.txt
+	cp "$RSL_TMP"/table.txt "$RSL_TMP"/views.txt "$RSL_TMP"/refused.txt "$RSL_TMP"/{select,tpcb}.*.out "$RSL_TMP"/{alone,without,with}.out "$KEPT"
+	say "" "pgbench's own reports and what the views said: $KEPT" \
+		"These were a few seconds on this machine; \"make bench\" measures properly, and beside PgBouncer."
+}
+
+main() {
+	exec 3>&2
+	RSL_ON_EXIT=on_exit
+	rsl_begin
+	: >"$RSL_TMP/table.tsv"
+	title "resilience: $(postgres --version), $RSL_CORES cores.  About a minute; ctrl-C stops it and cleans up."
+	[[ ${RSL_DEMO_INSTALLED:-} ]] || step "build and install the extension" build
+	have_extension || die "resilience is not installed for this PostgreSQL"
+	step "start a throw-away server in $RSL_TMP" stage
+	scene_collapse
+	scene_priority
+	scene_bulkhead
+	table
+	keep
+	say "$((SECONDS - BEGUN)) s in all."
+	if ((${#FAILED[@]} > 0)); then
+		printf '\nNOT as it should be:\n' >&2
+		printf '  %s\n' "${FAILED[@]}" >&2
+		exit 1
+	fi
+}
+
+main "$@"
