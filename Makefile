@@ -19,7 +19,8 @@ DATA = $(wildcard sql/resilience--*.sql)
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 PGFILEDESC = "resilience - bulkheads and load shedding"
 
-PG_CPPFLAGS = -I$(srcdir)/src
+PG_CPPFLAGS = -I$(srcdir)/src -I$(libpq_srcdir)
+SHLIB_LINK_INTERNAL = $(libpq)
 # Three kinds of code that PostgreSQL itself is full of and -Wextra dislikes,
 # and -Wclobbered, which misjudges PG_TRY.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \

@@ -152,6 +152,234 @@ COMMENT ON FUNCTION resilience.my_bulkheads() IS
 	'names of the bulkheads that this session has to pass';
 
 --
+-- Circuit breakers
+--
+
+-- The server goes by its name, so that a dump can be restored; a rename is
+-- followed when it commits.
+CREATE TABLE resilience.breaker_definitions (
+	name text PRIMARY KEY,
+	server text UNIQUE,
+	max_failures int NOT NULL DEFAULT 5,
+	failure_rate float8 NOT NULL DEFAULT 0.5,
+	slow_call_duration interval NOT NULL DEFAULT '5 s',
+	slow_call_rate float8 NOT NULL DEFAULT 0.8,
+	minimum_calls int NOT NULL DEFAULT 20,
+	window_duration interval NOT NULL DEFAULT '10 s',
+	reset_timeout interval NOT NULL DEFAULT '5 s',
+	backoff_factor float8 NOT NULL DEFAULT 2,
+	max_reset_timeout interval NOT NULL DEFAULT '5 min',
+	jitter float8 NOT NULL DEFAULT 0.2,
+	half_open_calls int NOT NULL DEFAULT 3,
+	success_threshold int NOT NULL DEFAULT 3,
+	call_timeout interval,
+	probe boolean NOT NULL DEFAULT true,
+	max_concurrent_calls int NOT NULL DEFAULT -1,
+	on_open text NOT NULL DEFAULT 'error',
+	ignored_sqlstates text[],
+	recorded_sqlstates text[],
+	mode text NOT NULL DEFAULT 'enforce',
+	forced text NOT NULL DEFAULT 'auto'
+);
+REVOKE ALL ON resilience.breaker_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.breaker_definitions IS
+	'definitions of the circuit breakers of this database; use create_breaker(), alter_breaker(), force_breaker(), drop_breaker()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.breaker_definitions', '');
+
+CREATE FUNCTION resilience.breaker_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.breaker_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.breaker_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.breaker_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.breaker_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.breaker_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.breaker_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.breaker_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_breaker(
+	name text,
+	server name DEFAULT NULL,
+	max_failures int DEFAULT 5,
+	failure_rate float8 DEFAULT 0.5,
+	slow_call_duration interval DEFAULT '5 s',
+	slow_call_rate float8 DEFAULT 0.8,
+	minimum_calls int DEFAULT 20,
+	window_duration interval DEFAULT '10 s',
+	reset_timeout interval DEFAULT '5 s',
+	backoff_factor float8 DEFAULT 2,
+	max_reset_timeout interval DEFAULT '5 min',
+	jitter float8 DEFAULT 0.2,
+	half_open_calls int DEFAULT 3,
+	success_threshold int DEFAULT 3,
+	call_timeout interval DEFAULT NULL,
+	probe boolean DEFAULT true,
+	max_concurrent_calls int DEFAULT -1,
+	on_open text DEFAULT 'error',
+	ignored_sqlstates text[] DEFAULT NULL,
+	recorded_sqlstates text[] DEFAULT NULL,
+	mode text DEFAULT 'enforce'
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_breaker IS
+	'guard a foreign server, or (without server) any dependency, by a circuit breaker';
+
+CREATE FUNCTION resilience.alter_breaker(
+	name text,
+	server name DEFAULT NULL,
+	max_failures int DEFAULT NULL,
+	failure_rate float8 DEFAULT NULL,
+	slow_call_duration interval DEFAULT NULL,
+	slow_call_rate float8 DEFAULT NULL,
+	minimum_calls int DEFAULT NULL,
+	window_duration interval DEFAULT NULL,
+	reset_timeout interval DEFAULT NULL,
+	backoff_factor float8 DEFAULT NULL,
+	max_reset_timeout interval DEFAULT NULL,
+	jitter float8 DEFAULT NULL,
+	half_open_calls int DEFAULT NULL,
+	success_threshold int DEFAULT NULL,
+	call_timeout interval DEFAULT NULL,
+	probe boolean DEFAULT NULL,
+	max_concurrent_calls int DEFAULT NULL,
+	on_open text DEFAULT NULL,
+	ignored_sqlstates text[] DEFAULT NULL,
+	recorded_sqlstates text[] DEFAULT NULL,
+	mode text DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_breaker IS
+	'change a circuit breaker; NULL leaves an argument as it is';
+
+CREATE FUNCTION resilience.drop_breaker(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_breaker IS
+	'remove a circuit breaker; calls under way go on';
+
+CREATE FUNCTION resilience.force_breaker(
+	name text,
+	state text
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.force_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.force_breaker IS
+	'hold a circuit breaker open or closed, or leave it to itself again (auto)';
+
+CREATE FUNCTION resilience.reset_breaker(
+	name text
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.reset_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.reset_breaker IS
+	'close a circuit breaker and forget what it has seen; acts at once and cannot be rolled back';
+
+CREATE FUNCTION resilience.breaker_statistics(
+	OUT name text,
+	OUT state text,
+	OUT forced text,
+	OUT consecutive_failures bigint,
+	OUT window_calls bigint,
+	OUT window_failures bigint,
+	OUT window_slow_calls bigint,
+	OUT failure_rate float8,
+	OUT calls_in_flight int,
+	OUT opened_at timestamptz,
+	OUT retry_at timestamptz,
+	OUT open_count bigint,
+	OUT last_failure_at timestamptz,
+	OUT last_sqlstate text,
+	OUT last_error text,
+	OUT success_total bigint,
+	OUT failure_total bigint,
+	OUT slow_total bigint,
+	OUT ignored_total bigint,
+	OUT rejected_total bigint,
+	OUT fallback_total bigint,
+	OUT time_open interval,
+	OUT trip_reason text,
+	OUT timed_out_total bigint,
+	OUT superseded_total bigint,
+	OUT rejected_full_total bigint,
+	OUT probe_total bigint,
+	OUT probe_failure_total bigint,
+	OUT last_probe_at timestamptz,
+	OUT last_probe_result text,
+	OUT probe_target text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
+REVOKE ALL ON FUNCTION resilience.breaker_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.breaker_statistics() IS
+	'internal: live numbers behind the view breakers';
+
+CREATE VIEW resilience.breakers AS
+SELECT d.name,
+	d.server::name AS server,
+	s.state,
+	s.forced,
+	s.consecutive_failures,
+	s.window_calls,
+	s.window_failures,
+	s.window_slow_calls,
+	s.failure_rate,
+	s.calls_in_flight,
+	s.opened_at,
+	s.retry_at,
+	s.open_count,
+	s.last_failure_at,
+	s.last_sqlstate,
+	s.last_error,
+	s.success_total,
+	s.failure_total,
+	s.slow_total,
+	s.ignored_total,
+	s.rejected_total,
+	s.fallback_total,
+	s.time_open,
+	s.trip_reason,
+	s.timed_out_total,
+	s.superseded_total,
+	s.rejected_full_total,
+	s.probe_total,
+	s.probe_failure_total,
+	s.last_probe_at,
+	s.last_probe_result,
+	s.probe_target,
+	d.max_failures,
+	d.failure_rate AS failure_rate_threshold,
+	d.slow_call_duration,
+	d.slow_call_rate,
+	d.minimum_calls,
+	d.window_duration,
+	d.reset_timeout,
+	d.backoff_factor,
+	d.max_reset_timeout,
+	d.jitter,
+	d.half_open_calls,
+	d.success_threshold,
+	d.call_timeout,
+	d.probe,
+	d.max_concurrent_calls,
+	d.on_open,
+	d.ignored_sqlstates,
+	d.recorded_sqlstates,
+	d.mode
+FROM resilience.breaker_definitions d
+	LEFT JOIN resilience.breaker_statistics() s USING (name);
+COMMENT ON VIEW resilience.breakers IS
+	'circuit breakers of this database: state, live numbers, totals and settings (NULL for what is not committed)';
+
+--
 -- Load shedding
 --
 
@@ -244,8 +472,10 @@ COMMENT ON FUNCTION resilience.reset_statistics() IS
 --
 
 GRANT USAGE ON SCHEMA resilience TO PUBLIC;
-GRANT SELECT ON resilience.bulkheads, resilience.load_shedder,
-	resilience.load_by_priority, resilience.activity TO pg_monitor;
+GRANT SELECT ON resilience.bulkheads, resilience.breakers,
+	resilience.load_shedder, resilience.load_by_priority, resilience.activity
+	TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.bulkhead_statistics(),
+	resilience.breaker_statistics(),
 	resilience.load_shedder_statistics(), resilience.priority_statistics(),
 	resilience.session_activity() TO pg_monitor;

@@ -122,6 +122,49 @@ rsl_foreach_proclock(PGPROC *proc, int partition,
 #endif
 }
 
+/*
+ * On whose behalf does a foreign scan, or a change of a foreign table, run?
+ * That decides whose user mapping is used.
+ */
+static inline Oid
+rsl_scan_user(ForeignScanState *node)
+{
+	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+	Oid			user = InvalidOid;
+
+#if PG_VERSION_NUM >= 160000
+	user = plan->checkAsUser;
+#else
+	int			rtindex = plan->scan.scanrelid > 0 ? (int) plan->scan.scanrelid :
+		bms_next_member(plan->fs_relids, -1);
+
+	if (rtindex > 0)
+		user = exec_rt_fetch(rtindex, node->ss.ps.state)->checkAsUser;
+#endif
+	return OidIsValid(user) ? user : GetUserId();
+}
+
+static inline Oid
+rsl_result_user(ResultRelInfo *rinfo, EState *estate)
+{
+	Oid			user = InvalidOid;
+
+#if PG_VERSION_NUM >= 160000
+	user = ExecGetResultRelCheckAsUser(rinfo, estate);
+#else
+	Index		rtindex = rinfo->ri_RangeTableIndex;
+
+	if (rtindex == 0 && rinfo->ri_RootResultRelInfo)
+		rtindex = rinfo->ri_RootResultRelInfo->ri_RangeTableIndex;
+	if (rtindex > 0 && rtindex <= estate->es_range_table_size)
+		user = exec_rt_fetch(rtindex, estate)->checkAsUser;
+#endif
+	return OidIsValid(user) ? user : GetUserId();
+}
+
+/* postgres_fdw connects by a blocking call of libpq, without interrupts */
+#define RSL_BLOCKING_CONNECT	(PG_VERSION_NUM < 160000)
+
 /* who may use the reserved connections besides superusers */
 #if PG_VERSION_NUM >= 160000
 #define rsl_may_use_reserved_connections(role) \

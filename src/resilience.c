@@ -11,6 +11,7 @@
  *	policy/		settings; from tables to shared memory; what matches whom
  *	bulkhead/	connection bulkheads; SQL functions and views of bulkheads
  *	shedding/	admission of transactions; hooks; views of the load
+ *	breaker/	circuit breakers: guarded calls, foreign data wrappers
  *	worker/		background workers
  *
  * Hooks and SQL call patterns, patterns call policy, policy calls shared,
@@ -22,6 +23,7 @@
  */
 #include "compat.h"
 
+#include "breaker/fdw.h"
 #include "bulkhead/connection.h"
 #include "fmgr.h"
 #include "policy/publish.h"
@@ -55,5 +57,6 @@ _PG_init(void)
 	rsl_publish_init();
 	rsl_connection_init();
 	rsl_shedding_init();
+	rsl_fdw_init();
 	rsl_launcher_register();
 }

@@ -3,9 +3,9 @@
  * publish.c
  *		From the extension's table to shared memory.
  *
- * The table resilience.bulkhead_definitions of each database is the truth:
- * transactional, dumped, replicated.  A trigger on it only notes that it was
- * changed.  Before the transaction commits, the whole table is read (what a
+ * The tables of definitions in each database are the truth: transactional,
+ * dumped, replicated.  A trigger on them only notes that they were changed.
+ * Before the transaction commits, the tables are read whole (what a
  * savepoint rolled back is not in it any more), names are resolved, room is
  * reserved, and whatever can fail has failed.  After the commit, but before
  * the client hears of it, the result replaces this database's bulkheads in
@@ -25,13 +25,11 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/dependency.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
-#include "commands/extension.h"
+#include "policy/definitions.h"
 #include "policy/match.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
@@ -57,43 +55,11 @@ rsl_lock_definitions(void)
 	LockSharedObject(ExtensionRelationId, InvalidOid, 0, ExclusiveLock);
 }
 
-/*
- * The table of the definitions in this database; InvalidOid if there is
- * none.  A table of the same name that is not the extension's does not
- * count: its owner need not be a superuser.
- */
+/* The table of the bulkheads' definitions in this database, if any. */
 Oid
 rsl_definitions_relation(void)
 {
-	Oid			extension = get_extension_oid(RSL_EXTENSION_NAME, true);
-	Oid			schema = get_namespace_oid(RSL_SCHEMA_NAME, true);
-	Oid			relation;
-
-	if (!OidIsValid(extension) || !OidIsValid(schema))
-		return InvalidOid;
-	relation = get_relname_relid(RSL_DEFINITIONS_NAME, schema);
-	if (!OidIsValid(relation) ||
-		getExtensionOfObject(RelationRelationId, relation) != extension)
-		return InvalidOid;
-	return relation;
-}
-
-static char *
-text_column(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, column, desc, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static int32
-int_column(HeapTuple tuple, TupleDesc desc, int column, int32 if_null)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, column, desc, &isnull);
-
-	return isnull ? if_null : DatumGetInt32(value);
+	return rsl_extension_relation(RSL_DEFINITIONS_NAME);
 }
 
 /* The length of an interval in milliseconds; a month has 30 days. */
@@ -122,7 +88,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 	memset(policy, 0, sizeof(*policy));
 	policy->home_database = MyDatabaseId;
 
-	value = text_column(tuple, desc, RSL_COL_NAME);
+	value = rsl_text_column(tuple, desc, RSL_COL_NAME);
 	strlcpy(policy->name, value ? value : "", sizeof(policy->name));
 
 	datum = heap_getattr(tuple, RSL_COL_ROLE, desc, &isnull);
@@ -133,7 +99,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 			alive = false;
 	}
 
-	value = text_column(tuple, desc, RSL_COL_DATABASE);
+	value = rsl_text_column(tuple, desc, RSL_COL_DATABASE);
 	if (value == NULL)
 		policy->database = MyDatabaseId;
 	else if (strcmp(value, "*") != 0)
@@ -143,7 +109,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 			alive = false;
 	}
 
-	value = text_column(tuple, desc, RSL_COL_APPLICATION_NAME);
+	value = rsl_text_column(tuple, desc, RSL_COL_APPLICATION_NAME);
 	if (value)
 		strlcpy(policy->application_name, value,
 				sizeof(policy->application_name));
@@ -159,21 +125,21 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 			   ip_addrsize(address));
 	}
 
-	value = text_column(tuple, desc, RSL_COL_COMMAND);
+	value = rsl_text_column(tuple, desc, RSL_COL_COMMAND);
 	if (value && rsl_parse_command(value) >= 0)
 		policy->commands = UINT32_C(1) << rsl_parse_command(value);
 
-	policy->max_connections = int_column(tuple, desc,
+	policy->max_connections = rsl_int_column(tuple, desc,
 										 RSL_COL_MAX_CONNECTIONS, -1);
-	policy->max_running = int_column(tuple, desc, RSL_COL_MAX_RUNNING, -1);
-	policy->max_waiting = int_column(tuple, desc, RSL_COL_MAX_WAITING, 0);
+	policy->max_running = rsl_int_column(tuple, desc, RSL_COL_MAX_RUNNING, -1);
+	policy->max_waiting = rsl_int_column(tuple, desc, RSL_COL_MAX_WAITING, 0);
 	datum = heap_getattr(tuple, RSL_COL_MAX_WAIT, desc, &isnull);
 	policy->max_wait_ms = isnull ? 1000 :
 		(int32) rsl_interval_ms(DatumGetIntervalP(datum));
 
-	value = text_column(tuple, desc, RSL_COL_PRIORITY);
+	value = rsl_text_column(tuple, desc, RSL_COL_PRIORITY);
 	policy->priority = value ? rsl_parse_priority(value) : -1;
-	value = text_column(tuple, desc, RSL_COL_MODE);
+	value = rsl_text_column(tuple, desc, RSL_COL_MODE);
 	policy->mode = value ? rsl_parse_mode(value) : RSL_MODE_ENFORCE;
 	datum = heap_getattr(tuple, RSL_COL_EXPIRES_AT, desc, &isnull);
 	policy->expires_at = isnull ? DT_NOEND : DatumGetTimestampTz(datum);
@@ -190,6 +156,7 @@ rsl_empty_publication(Oid home_database)
 	publication = MemoryContextAllocZero(TopTransactionContext,
 										 sizeof(rsl_publication));
 	publication->home_database = home_database;
+	publication->breakers.home_database = home_database;
 	return publication;
 }
 
@@ -342,6 +309,8 @@ rsl_prepare_publication(Oid home_database)
 		rsl_read_definitions(publication, relid);
 	check_room(publication);
 	match_connections(publication);
+	rsl_read_breakers(&publication->breakers);
+	rsl_check_breaker_room(&publication->breakers);
 	MemoryContextSwitchTo(old);
 	return publication;
 }
@@ -445,7 +414,7 @@ dispatch_all(void)
 	}
 }
 
-/* Replace the bulkheads of one database.  Must not fail. */
+/* Replace what is in force of one database.  Must not fail. */
 void
 rsl_publish(const rsl_publication *publication)
 {
@@ -499,6 +468,7 @@ rsl_publish(const rsl_publication *publication)
 	}
 
 	announce();
+	rsl_publish_breakers(&publication->breakers);
 	rsl_snapshot_save();
 	LWLockRelease(rsl_config_lock);
 
@@ -552,15 +522,17 @@ rsl_publication_differs(const rsl_publication *publication)
 			memcmp(&rsl_bulkheads[index].policy, &publication->policies[p],
 				   sizeof(rsl_bulkhead_policy)) != 0;
 	}
+	differs |= rsl_breakers_differ(&publication->breakers);
 	LWLockRelease(rsl_config_lock);
 	return differs || in_force != publication->npolicies;
 }
 
-/* A database is gone: so are its bulkheads.  Must not fail. */
+/* A database is gone: so are its definitions.  Must not fail. */
 void
 rsl_forget_database(Oid home_database)
 {
-	rsl_publication nothing = {.home_database = home_database};
+	rsl_publication nothing = {.home_database = home_database,
+	.breakers.home_database = home_database};
 
 	if (rsl_publication_differs(&nothing))
 		rsl_publish(&nothing);

@@ -10,6 +10,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "policy/breaker_policy.h"
 #include "shared/layout.h"
 #include "utils/timestamp.h"
 
@@ -36,7 +37,7 @@ enum rsl_definition_column
 	RSL_NUM_DEFINITION_COLUMNS = RSL_COL_EXPIRES_AT
 };
 
-/* The bulkheads of one database, ready to be published without failing. */
+/* The definitions of one database, ready to be published without failing. */
 typedef struct rsl_publication
 {
 	Oid			home_database;
@@ -45,6 +46,7 @@ typedef struct rsl_publication
 	int			nsessions;
 	pid_t	   *pids;			/* the sessions that were looked at ... */
 	bool	   *connects;		/* ... and which policies each one matches */
+	rsl_breaker_set breakers;
 } rsl_publication;
 
 extern void rsl_publish_init(void);

@@ -29,6 +29,7 @@ int			rsl_normal_priority_cap = -1;
 int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
 int			rsl_deadline = 0;
 int			rsl_max_bulkheads = 128;
+int			rsl_max_breakers = 128;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -222,6 +223,13 @@ rsl_define_settings(void)
 							"Room for bulkheads in shared memory.",
 							NULL,
 							&rsl_max_bulkheads,
+							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_breakers",
+							"Room for circuit breakers in shared memory.",
+							NULL,
+							&rsl_max_breakers,
 							128, 1, 10000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 

@@ -28,6 +28,7 @@ extern int	rsl_normal_priority_cap;
 extern int	rsl_preemption_setting; /* rsl_preemption */
 extern int	rsl_deadline;		/* ms; 0 = none */
 extern int	rsl_max_bulkheads;
+extern int	rsl_max_breakers;
 
 /*
  * Was resilience.priority set for this session, its role or its database?

@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "policy/settings.h"
+#include "shared/breakers.h"
 #include "shared/layout.h"
 #include "shared/snapshot_file.h"
 #include "storage/ipc.h"
@@ -33,6 +34,7 @@ typedef struct shmem_parts
 	Size		sessions;
 	Size		nodes;
 	Size		connection_bits;
+	Size		breakers;
 	Size		total;
 } shmem_parts;
 
@@ -52,8 +54,10 @@ shmem_layout(void)
 	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(rsl_wait_node),
 												  MaxBackends)));
 	parts.connection_bits = size;
-	size = add_size(size, mul_size(sizeof(pg_atomic_uint32) * BITMAP_WORDS,
-								   MaxBackends));
+	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(pg_atomic_uint32) * BITMAP_WORDS,
+												  MaxBackends)));
+	parts.breakers = size;
+	size = add_size(size, rsl_breakers_shmem_size());
 	parts.total = size;
 	return parts;
 }
@@ -142,6 +146,8 @@ shmem_fill(void)
 		rsl_nodes[i].next = rsl_nodes[i].prev = RSL_NO_WAITER;
 	}
 
+	rsl_breakers_shmem_init();
+
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
 	rsl_snapshot_load();
@@ -163,6 +169,7 @@ shmem_startup(void)
 	rsl_nodes = (rsl_wait_node *) ((char *) rsl_shmem + parts.nodes);
 	rsl_connection_bits = (pg_atomic_uint32 *)
 		((char *) rsl_shmem + parts.connection_bits);
+	rsl_breakers_shmem_place((char *) rsl_shmem + parts.breakers);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

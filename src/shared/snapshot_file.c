@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * snapshot_file.c
- *		The published bulkheads in a file, for the next start.
+ *		The published definitions in a file, for the next start.
  *
  * The tables of the extension are the truth, but nobody can read a table
  * before the first connection is let in.  So each publication also writes
@@ -32,16 +32,18 @@
 #define SNAPSHOT_FILE_TMP	SNAPSHOT_FILE ".tmp"
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
-/* change this when rsl_bulkhead_policy changes */
-#define RSL_SNAPSHOT_FORMAT	1
+/* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
+#define RSL_SNAPSHOT_FORMAT	2
 
 typedef struct snapshot_header
 {
 	uint32		magic;
 	uint32		format;
-	uint32		policy_size;
-	uint32		count;
-	pg_crc32c	crc;			/* of the policies */
+	uint32		bulkhead_size;
+	uint32		nbulkheads;
+	uint32		breaker_size;
+	uint32		nbreakers;
+	pg_crc32c	crc;			/* of the policies: bulkheads, then breakers */
 } snapshot_header;
 
 /* Like read(), until all is there.  Returns false on any shortage. */
@@ -89,12 +91,46 @@ write_fully(int fd, const void *buffer, size_t size)
 	return true;
 }
 
+static void
+load_bulkheads(const rsl_bulkhead_policy *policies, uint32 n)
+{
+	for (uint32 i = 0; i < n; i++)
+	{
+		if (rsl_publish_at_start(&policies[i]))
+			continue;
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
+						policies[i].name),
+				 errhint("Raise \"resilience.max_bulkheads\" (now %d) and restart the server.",
+						 rsl_shmem->max_bulkheads)));
+		break;
+	}
+}
+
+static void
+load_breakers(const rsl_breaker_policy *policies, uint32 n)
+{
+	for (uint32 i = 0; i < n; i++)
+	{
+		if (rsl_publish_breaker_at_start(&policies[i]))
+			continue;
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("circuit breaker \"%s\" is not in force: no room in shared memory",
+						policies[i].name),
+				 errhint("Raise \"resilience.max_breakers\" (now %d) and restart the server.",
+						 rsl_breakers_shmem->max_breakers)));
+		break;
+	}
+}
+
 /* Load the file into empty shared memory.  Nobody else is there. */
 void
 rsl_snapshot_load(void)
 {
 	snapshot_header header;
-	rsl_bulkhead_policy *policies = NULL;
+	char	   *policies = NULL;
 	int			fd;
 	const char *damage = NULL;
 
@@ -112,13 +148,15 @@ rsl_snapshot_load(void)
 		header.magic != SNAPSHOT_MAGIC)
 		damage = "it is not a snapshot of resilience";
 	else if (header.format != RSL_SNAPSHOT_FORMAT ||
-			 header.policy_size != sizeof(rsl_bulkhead_policy))
+			 header.bulkhead_size != sizeof(rsl_bulkhead_policy) ||
+			 header.breaker_size != sizeof(rsl_breaker_policy))
 		damage = "it was written by another version of the library";
-	else if (header.count > 1000000)
+	else if (header.nbulkheads > 1000000 || header.nbreakers > 1000000)
 		damage = "its header is damaged";
 	else
 	{
-		size_t		size = (size_t) header.count * sizeof(rsl_bulkhead_policy);
+		size_t		size = (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy) +
+			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
 		pg_crc32c	crc;
 
 		policies = malloc(size + 1);
@@ -139,43 +177,62 @@ rsl_snapshot_load(void)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring file \"%s\": %s", SNAPSHOT_FILE, damage),
-				 errdetail("Bulkheads hold again when the tables have been read.")));
+				 errdetail("Bulkheads and circuit breakers hold again when the tables have been read.")));
 	else
 	{
-		for (uint32 i = 0; i < header.count; i++)
-		{
-			if (!rsl_publish_at_start(&policies[i]))
-			{
-				ereport(LOG,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
-								policies[i].name),
-						 errhint("Raise \"resilience.max_bulkheads\" (now %d) and restart the server.",
-								 rsl_shmem->max_bulkheads)));
-				break;
-			}
-		}
+		load_bulkheads((rsl_bulkhead_policy *) policies, header.nbulkheads);
+		load_breakers((rsl_breaker_policy *)
+					  (policies + (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy)),
+					  header.nbreakers);
 	}
 	free(policies);
 }
 
-/* Write the published bulkheads.  The config lock is held.  Never throws. */
+/* Is there a next published definition?  Sets *policy and *size. */
+static bool
+next_policy(int *position, const void **policy, size_t *size, bool *is_breaker)
+{
+	int			nbulkheads = rsl_shmem->nbulkheads;
+
+	for (; *position < nbulkheads + rsl_breakers_shmem->nbreakers; (*position)++)
+	{
+		int			i = *position;
+
+		*is_breaker = i >= nbulkheads;
+		if (*is_breaker ? !rsl_breakers[i - nbulkheads].published :
+			!rsl_bulkheads[i].published)
+			continue;
+		*policy = *is_breaker ? (void *) &rsl_breakers[i - nbulkheads].policy :
+			(void *) &rsl_bulkheads[i].policy;
+		*size = *is_breaker ? sizeof(rsl_breaker_policy) :
+			sizeof(rsl_bulkhead_policy);
+		(*position)++;
+		return true;
+	}
+	return false;
+}
+
+/* Write what is published.  The config lock is held.  Never throws. */
 void
 rsl_snapshot_save(void)
 {
 	snapshot_header header = {SNAPSHOT_MAGIC, RSL_SNAPSHOT_FORMAT,
-	sizeof(rsl_bulkhead_policy), 0, 0};
+	sizeof(rsl_bulkhead_policy), 0, sizeof(rsl_breaker_policy), 0, 0};
 	const char *failed = NULL;
+	const void *policy;
+	size_t		size;
+	bool		is_breaker;
+	int			position = 0;
 	int			fd;
 
 	INIT_CRC32C(header.crc);
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	while (next_policy(&position, &policy, &size, &is_breaker))
 	{
-		if (!rsl_bulkheads[i].published)
-			continue;
-		header.count++;
-		COMP_CRC32C(header.crc, &rsl_bulkheads[i].policy,
-					sizeof(rsl_bulkhead_policy));
+		if (is_breaker)
+			header.nbreakers++;
+		else
+			header.nbulkheads++;
+		COMP_CRC32C(header.crc, policy, size);
 	}
 	FIN_CRC32C(header.crc);
 
@@ -187,11 +244,10 @@ rsl_snapshot_save(void)
 	{
 		if (!write_fully(fd, &header, sizeof(header)))
 			failed = "write";
-		for (int i = 0; i < rsl_shmem->nbulkheads && !failed; i++)
+		position = 0;
+		while (!failed && next_policy(&position, &policy, &size, &is_breaker))
 		{
-			if (rsl_bulkheads[i].published &&
-				!write_fully(fd, &rsl_bulkheads[i].policy,
-							 sizeof(rsl_bulkhead_policy)))
+			if (!write_fully(fd, policy, size))
 				failed = "write";
 		}
 		if (!failed && pg_fsync(fd) != 0)
@@ -205,7 +261,7 @@ rsl_snapshot_save(void)
 				(errcode_for_file_access(),
 				 errmsg("could not %s file \"%s\": %m", failed,
 						SNAPSHOT_FILE_TMP),
-				 errdetail("After a restart the bulkheads hold only once the tables have been read.")));
+				 errdetail("After a restart bulkheads and circuit breakers hold only once the tables have been read.")));
 	else if (durable_rename(SNAPSHOT_FILE_TMP, SNAPSHOT_FILE, LOG) != 0)
 		failed = "rename";
 	rsl_shmem->snapshot_stale = failed != NULL;

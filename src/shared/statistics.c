@@ -12,6 +12,7 @@
  */
 #include "compat.h"
 
+#include "shared/breakers.h"
 #include "shared/statistics.h"
 
 static bool
@@ -132,6 +133,8 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
 	}
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+		rsl_breaker_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
 }

@@ -25,17 +25,13 @@
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "shared/pool.h"
+#include "shared/refusal_log.h"
 #include "shared/turns.h"
 #include "shedding/admission.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-/* refusals are logged once for each object in this many ticks (10 s) */
-#define LOG_TICKS					100
-
-bool		rsl_refusal_unlogged = false;
 
 /* What the admission of one transaction is about. */
 typedef struct admission
@@ -135,21 +131,6 @@ verdict_word(rsl_verdict verdict)
 }
 
 /*
- * Has this object not been heard of in the server's log for a while?  A server
- * that refuses thousands of statements a second should not spend its time, and
- * its disk, on four lines for each of them: the views count them all.
- */
-static bool
-time_to_log(pg_atomic_uint32 *last_logged)
-{
-	uint32		tick = pg_atomic_read_u32(&rsl_shmem->tick);
-	uint32		last = pg_atomic_read_u32(last_logged);
-
-	return (last == 0 || tick - last >= LOG_TICKS) &&
-		pg_atomic_compare_exchange_u32(last_logged, &last, tick);
-}
-
-/*
  * Count a refusal, and raise it unless we only observe.  "bulkhead" is NULL
  * for the server-wide limit.
  */
@@ -188,7 +169,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 
 	if (!enforce)
 	{
-		if (time_to_log(last_logged))
+		if (rsl_time_to_log(last_logged))
 			ereport(LOG,
 					(bulkhead ?
 					 errmsg("bulkhead \"%s\" would have %s a statement",
@@ -203,7 +184,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 
 	/* all or nothing */
 	rsl_session_release();
-	rsl_refusal_unlogged = !time_to_log(last_logged);
+	rsl_refusal_unlogged = !rsl_time_to_log(last_logged);
 
 	switch (verdict)
 	{

@@ -17,9 +17,6 @@
 #define ERRCODE_WAIT_TIMED_OUT		MAKE_SQLSTATE('5','3','R','0','3')
 #define ERRCODE_PREEMPTED			MAKE_SQLSTATE('5','3','R','0','4')
 
-/* the refusal being raised was logged for the same object a moment ago */
-extern bool rsl_refusal_unlogged;
-
 extern void rsl_admit_transaction(const PlannedStmt *stmt,
 								  QueryDesc *queryDesc);
 extern void rsl_charge_statement(const PlannedStmt *stmt);

@@ -19,6 +19,8 @@
 #include "executor/executor.h"
 #include "policy/match.h"
 #include "policy/settings.h"
+#include "shared/breakers.h"
+#include "shared/refusal_log.h"
 #include "shedding/admission.h"
 #include "shedding/hooks.h"
 #include "tcop/utility.h"
@@ -230,7 +232,8 @@ emit_log(ErrorData *edata)
 		(edata->sqlerrcode == ERRCODE_BULKHEAD_FULL ||
 		 edata->sqlerrcode == ERRCODE_STATEMENT_SHED ||
 		 edata->sqlerrcode == ERRCODE_WAIT_TIMED_OUT ||
-		 edata->sqlerrcode == ERRCODE_PREEMPTED))
+		 edata->sqlerrcode == ERRCODE_PREEMPTED ||
+		 edata->sqlerrcode == ERRCODE_BREAKER_OPEN))
 	{
 		rsl_refusal_unlogged = false;
 		if (log_min_messages > DEBUG1)

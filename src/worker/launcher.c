@@ -99,12 +99,13 @@ list_databases(void)
 	return databases;
 }
 
-/* Forget the bulkheads of databases that are gone: replay has no callbacks. */
+/* Forget what belongs to databases that are gone: replay has no callbacks. */
 static void
 forget_gone_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid		   *homes = palloc(rsl_shmem->nbulkheads * sizeof(Oid));
+	Oid		   *homes = palloc((rsl_shmem->nbulkheads +
+								rsl_breakers_shmem->nbreakers) * sizeof(Oid));
 	int			n = 0;
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
@@ -113,6 +114,13 @@ forget_gone_databases(void)
 		Oid			home = rsl_bulkheads[i].policy.home_database;
 
 		if (rsl_bulkheads[i].published && (n == 0 || homes[n - 1] != home))
+			homes[n++] = home;
+	}
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		Oid			home = rsl_breakers[i].policy.home_database;
+
+		if (rsl_breakers[i].published && (n == 0 || homes[n - 1] != home))
 			homes[n++] = home;
 	}
 	LWLockRelease(rsl_config_lock);

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * rejection.h
+ *		The errors of calls that a circuit breaker does not let through.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_BREAKER_REJECTION_H
+#define RSL_BREAKER_REJECTION_H
+
+#include "shared/breakers.h"
+
+extern void rsl_raise_rejection(int breaker, rsl_admittance admittance,
+								const char *phase) pg_attribute_noreturn();
+
+#endif							/* RSL_BREAKER_REJECTION_H */

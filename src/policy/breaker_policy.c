@@ -1,0 +1,452 @@
+/*-------------------------------------------------------------------------
+ *
+ * breaker_policy.c
+ *		Circuit breakers: from the extension's table to shared memory.
+ *
+ * The same way as bulkheads: see publish.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "policy/breaker_policy.h"
+#include "policy/definitions.h"
+#include "policy/settings.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+int
+rsl_parse_on_open(const char *word)
+{
+	return pg_strcasecmp(word, "error") == 0 ? RSL_ON_OPEN_ERROR :
+		pg_strcasecmp(word, "fallback") == 0 ? RSL_ON_OPEN_FALLBACK :
+		pg_strcasecmp(word, "empty") == 0 ? RSL_ON_OPEN_EMPTY : -1;
+}
+
+int
+rsl_parse_force(const char *word)
+{
+	return pg_strcasecmp(word, "auto") == 0 ? RSL_FORCE_AUTO :
+		pg_strcasecmp(word, "open") == 0 ? RSL_FORCE_OPEN :
+		pg_strcasecmp(word, "closed") == 0 ? RSL_FORCE_CLOSED : -1;
+}
+
+const char *
+rsl_force_name(int force)
+{
+	return force == RSL_FORCE_OPEN ? "open" :
+		force == RSL_FORCE_CLOSED ? "closed" : "auto";
+}
+
+static bool
+parse_sqlstate(const char *word, int *sqlstate, int *is_class)
+{
+	size_t		length = strlen(word);
+	char		code[5] = {'0', '0', '0', '0', '0'};
+
+	if (length != 2 && length != 5)
+		return false;
+	for (size_t i = 0; i < length; i++)
+	{
+		if (!(word[i] >= '0' && word[i] <= '9') &&
+			!(word[i] >= 'A' && word[i] <= 'Z'))
+			return false;
+		code[i] = word[i];
+	}
+	/* success, warning, no data */
+	if (code[0] == '0' && code[1] >= '0' && code[1] <= '2')
+		return false;
+	*sqlstate = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
+	*is_class = length == 2;
+	return true;
+}
+
+const char *
+rsl_sqlstate_list_column(HeapTuple tuple, TupleDesc desc, int column,
+						 rsl_sqlstate_list *list)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	memset(list, 0, sizeof(*list));
+	if (isnull)
+	{
+		list->count = -1;
+		return NULL;
+	}
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &n);
+	if (n > RSL_MAX_SQLSTATES)
+		return psprintf("(%d elements, maximum %d)", n, RSL_MAX_SQLSTATES);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *word = nulls[i] ? "NULL" : TextDatumGetCString(elements[i]);
+
+		if (nulls[i] ||
+			!parse_sqlstate(word, &list->elements[i].sqlstate,
+							&list->elements[i].is_class))
+			return word;
+		list->count = i + 1;
+	}
+	return NULL;
+}
+
+static int64
+interval_us(HeapTuple tuple, TupleDesc desc, int column)
+{
+	return (int64) (rsl_interval_column_ms(tuple, desc, column, 0) * 1000);
+}
+
+/* Is this foreign data wrapper postgres_fdw, which speaks libpq's protocol? */
+static bool
+is_postgres_fdw(Oid wrapper)
+{
+	Oid			handler = GetForeignDataWrapper(wrapper)->fdwhandler;
+	HeapTuple	tuple;
+	Datum		source;
+	bool		isnull;
+	bool		result;
+
+	if (!OidIsValid(handler))
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(handler));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	result = !isnull &&
+		strcmp(TextDatumGetCString(source), "postgres_fdw_handler") == 0;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static void
+append_conninfo(StringInfo target, const char *keyword, const char *value)
+{
+	if (target->len > 0)
+		appendStringInfoChar(target, ' ');
+	appendStringInfo(target, "%s='", keyword);
+	for (const char *c = value; *c; c++)
+	{
+		if (*c == '\'' || *c == '\\')
+			appendStringInfoChar(target, '\\');
+		appendStringInfoChar(target, *c);
+	}
+	appendStringInfoChar(target, '\'');
+}
+
+/*
+ * How the prober can reach a server: where it is, and nothing of anybody's
+ * credentials.  Returns "" if it can't.
+ */
+static void
+probe_target(ForeignServer *server, char *target)
+{
+	static const char *const keywords[] = {"host", "hostaddr", "port", "dbname", "sslmode"};
+	StringInfoData conninfo;
+	bool		has_dbname = false;
+	ListCell   *cell;
+
+	target[0] = '\0';
+	if (!is_postgres_fdw(server->fdwid))
+		return;
+	initStringInfo(&conninfo);
+	foreach(cell, server->options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		/* a service file may say anything, to another user's libpq */
+		if (strcmp(option->defname, "service") == 0)
+			return;
+		for (int i = 0; i < lengthof(keywords); i++)
+		{
+			if (strcmp(option->defname, keywords[i]) == 0)
+				append_conninfo(&conninfo, keywords[i], defGetString(option));
+		}
+		if (strcmp(option->defname, "dbname") == 0)
+			has_dbname = true;
+	}
+	if (!has_dbname)
+		append_conninfo(&conninfo, "dbname", "postgres");
+	if (conninfo.len < RSL_PROBE_TARGET_LEN)
+		strlcpy(target, conninfo.data, RSL_PROBE_TARGET_LEN);
+	pfree(conninfo.data);
+}
+
+/*
+ * Make a policy from a row.  Values are taken as they are: the table's trigger
+ * has checked them.  Returns false for a row whose server does not exist.
+ */
+static bool
+policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_breaker_policy *policy)
+{
+	rsl_breaker_config *config = &policy->config;
+	char	   *word;
+	bool		isnull;
+
+	/* all of it: padding too is compared, and part of a checksum */
+	memset(policy, 0, sizeof(*policy));
+	policy->home_database = MyDatabaseId;
+	strlcpy(policy->name, rsl_text_column(tuple, desc, RSL_BCOL_NAME),
+			NAMEDATALEN);
+
+	config->max_failures = rsl_int_column(tuple, desc, RSL_BCOL_MAX_FAILURES, 5);
+	config->minimum_calls = rsl_int_column(tuple, desc, RSL_BCOL_MINIMUM_CALLS, 20);
+	config->failure_rate = rsl_float_column(tuple, desc, RSL_BCOL_FAILURE_RATE, 0.5);
+	config->slow_call_rate = rsl_float_column(tuple, desc, RSL_BCOL_SLOW_CALL_RATE, 0.8);
+	config->slow_call_us = interval_us(tuple, desc, RSL_BCOL_SLOW_CALL_DURATION);
+	config->window_us = interval_us(tuple, desc, RSL_BCOL_WINDOW_DURATION);
+	config->reset_us = interval_us(tuple, desc, RSL_BCOL_RESET_TIMEOUT);
+	config->max_reset_us = interval_us(tuple, desc, RSL_BCOL_MAX_RESET_TIMEOUT);
+	config->backoff_factor = rsl_float_column(tuple, desc, RSL_BCOL_BACKOFF_FACTOR, 2);
+	config->jitter = rsl_float_column(tuple, desc, RSL_BCOL_JITTER, 0.2);
+	config->half_open_calls = rsl_int_column(tuple, desc, RSL_BCOL_HALF_OPEN_CALLS, 3);
+	config->success_threshold = rsl_int_column(tuple, desc, RSL_BCOL_SUCCESS_THRESHOLD, 3);
+	policy->call_timeout_ms = (int32) rsl_interval_column_ms(tuple, desc, RSL_BCOL_CALL_TIMEOUT, 0);
+	policy->max_concurrent_calls = rsl_int_column(tuple, desc, RSL_BCOL_MAX_CONCURRENT_CALLS, -1);
+	policy->probe_wanted = DatumGetBool(heap_getattr(tuple, RSL_BCOL_PROBE, desc, &isnull)) && !isnull;
+	policy->on_open = rsl_parse_on_open(rsl_text_column(tuple, desc, RSL_BCOL_ON_OPEN));
+	policy->mode = rsl_parse_mode(rsl_text_column(tuple, desc, RSL_BCOL_MODE));
+	policy->force = rsl_parse_force(rsl_text_column(tuple, desc, RSL_BCOL_FORCED));
+	(void) rsl_sqlstate_list_column(tuple, desc, RSL_BCOL_IGNORED_SQLSTATES, &policy->ignored);
+	(void) rsl_sqlstate_list_column(tuple, desc, RSL_BCOL_RECORDED_SQLSTATES, &policy->recorded);
+
+	word = rsl_text_column(tuple, desc, RSL_BCOL_SERVER);
+	if (word)
+	{
+		ForeignServer *server = GetForeignServerByName(word, true);
+
+		if (server == NULL)
+			return false;
+		policy->server = server->serverid;
+		strlcpy(policy->server_name, word, NAMEDATALEN);
+		policy->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
+													ObjectIdGetDatum(server->serverid));
+		if (policy->probe_wanted)
+			probe_target(server, policy->probe_target);
+		config->probe = policy->probe_target[0] != '\0';
+	}
+	return true;
+}
+
+/*
+ * Read this database's definitions.  Servers are locked, so that they are
+ * not dropped before whoever drops them can see that they are guarded.
+ */
+void
+rsl_read_breakers(rsl_breaker_set *set)
+{
+	Oid			relid = rsl_extension_relation(RSL_BREAKERS_NAME);
+	Relation	relation;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	int			room = 16;
+
+	set->npolicies = 0;
+	set->policies = palloc(room * sizeof(rsl_breaker_policy));
+	if (!OidIsValid(relid))
+		return;
+
+	relation = table_open(relid, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(relation, snapshot, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		rsl_breaker_policy *policy;
+
+		if (set->npolicies == room)
+		{
+			room *= 2;
+			set->policies = repalloc(set->policies,
+									 room * sizeof(rsl_breaker_policy));
+		}
+		policy = &set->policies[set->npolicies];
+		if (!policy_from_tuple(tuple, RelationGetDescr(relation), policy))
+			continue;
+		if (OidIsValid(policy->server))
+		{
+			LockDatabaseObject(ForeignServerRelationId, policy->server, 0,
+							   AccessShareLock);
+			if (!SearchSysCacheExists1(FOREIGNSERVEROID,
+									   ObjectIdGetDatum(policy->server)))
+				continue;
+		}
+		set->npolicies++;
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, NoLock);
+}
+
+static int
+find_entry(Oid home_database, const char *name)
+{
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		if (rsl_breakers[i].published &&
+			rsl_breakers[i].policy.home_database == home_database &&
+			strcmp(rsl_breakers[i].policy.name, name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Is there room?  The publishers' lock is held, so it stays that way. */
+void
+rsl_check_breaker_room(const rsl_breaker_set *set)
+{
+	int			others = 0;
+	int			mine = 0;
+	int			wanted = 0;
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		if (!rsl_breakers[i].published)
+			continue;
+		if (rsl_breakers[i].policy.home_database == set->home_database)
+			mine++;
+		else
+			others++;
+	}
+	for (int p = 0; p < set->npolicies; p++)
+	{
+		if (find_entry(set->home_database, set->policies[p].name) < 0)
+			wanted++;
+	}
+	LWLockRelease(rsl_config_lock);
+
+	/* already over: a restart with a smaller setting; let it shrink */
+	if (set->npolicies <= mine && wanted == 0)
+		return;
+	if (others + set->npolicies > rsl_breakers_shmem->max_breakers)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many circuit breakers"),
+				 errdetail("limit=%d this_database=%d other_databases=%d",
+						   rsl_breakers_shmem->max_breakers, set->npolicies,
+						   others),
+				 errhint("Drop some, or raise \"resilience.max_breakers\" and restart the server.")));
+}
+
+/* Config lock held exclusively: tell all sessions to look anew. */
+static void
+announce(void)
+{
+	uint32		n = 0;
+
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+		n += rsl_breakers[i].published ? 1 : 0;
+	pg_atomic_write_u32(&rsl_breakers_shmem->npublished, n);
+	pg_write_barrier();
+	pg_atomic_fetch_add_u64(&rsl_breakers_shmem->generation, 1);
+}
+
+static bool
+put_new(const rsl_breaker_policy *policy)
+{
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		if (rsl_breakers[i].published)
+			continue;
+		rsl_breaker_put(&rsl_breakers[i], policy, true);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Replace the breakers of one database.  Config lock held exclusively; must
+ * not fail.
+ */
+void
+rsl_publish_breakers(const rsl_breaker_set *set)
+{
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		rsl_breaker *breaker = &rsl_breakers[i];
+		bool		kept = false;
+
+		if (!breaker->published ||
+			breaker->policy.home_database != set->home_database)
+			continue;
+		for (int p = 0; p < set->npolicies && !kept; p++)
+			kept = strcmp(set->policies[p].name, breaker->policy.name) == 0 &&
+				set->policies[p].server == breaker->policy.server;
+		if (!kept)
+			rsl_breaker_retire(breaker);
+	}
+	for (int p = 0; p < set->npolicies; p++)
+	{
+		const rsl_breaker_policy *policy = &set->policies[p];
+		int			index = find_entry(set->home_database, policy->name);
+
+		if (index < 0)
+		{
+			/* cannot fail: rsl_check_breaker_room() saw to it */
+			if (!put_new(policy))
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("circuit breaker \"%s\" is not in force: no room in shared memory",
+								policy->name)));
+		}
+		else if (memcmp(&rsl_breakers[index].policy, policy,
+						sizeof(rsl_breaker_policy)) != 0)
+			rsl_breaker_put(&rsl_breakers[index], policy, false);
+	}
+	announce();
+}
+
+/* While the server starts: put one policy of the snapshot file into force. */
+bool
+rsl_publish_breaker_at_start(const rsl_breaker_policy *policy)
+{
+	if (rsl_breakers_shmem->max_breakers <=
+		(int) pg_atomic_read_u32(&rsl_breakers_shmem->npublished))
+		return false;
+	put_new(policy);
+	announce();
+	return true;
+}
+
+/* Does what is in force differ from this?  Config lock held. */
+bool
+rsl_breakers_differ(const rsl_breaker_set *set)
+{
+	int			in_force = 0;
+
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	{
+		if (rsl_breakers[i].published &&
+			rsl_breakers[i].policy.home_database == set->home_database)
+			in_force++;
+	}
+	if (in_force != set->npolicies)
+		return true;
+	for (int p = 0; p < set->npolicies; p++)
+	{
+		int			index = find_entry(set->home_database,
+									   set->policies[p].name);
+
+		if (index < 0 ||
+			memcmp(&rsl_breakers[index].policy, &set->policies[p],
+				   sizeof(rsl_breaker_policy)) != 0)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,553 @@
+/*-------------------------------------------------------------------------
+ *
+ * breakers.c
+ *		Circuit breakers in shared memory, and calls that pass them.
+ *
+ * See breakers.h.  Nothing here throws or allocates: calls end in error paths and
+ * at exit, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "common/pg_prng.h"
+#include "policy/settings.h"
+#include "shared/breakers.h"
+#include "shared/pool.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+rsl_breakers_shared *rsl_breakers_shmem = NULL;
+rsl_breaker *rsl_breakers = NULL;
+rsl_call_board *rsl_call_boards = NULL;
+
+#define PHYSICAL_BREAKERS	(rsl_max_breakers + RSL_DRAINING_BREAKERS)
+
+static Size
+entries_size(void)
+{
+	return CACHELINEALIGN(mul_size(sizeof(rsl_breaker), PHYSICAL_BREAKERS));
+}
+
+Size
+rsl_breakers_shmem_size(void)
+{
+	Size		size = CACHELINEALIGN(sizeof(rsl_breakers_shared));
+
+	size = add_size(size, entries_size());
+	return add_size(size, CACHELINEALIGN(mul_size(sizeof(rsl_call_board),
+												  MaxBackends)));
+}
+
+void
+rsl_breakers_shmem_place(void *where)
+{
+	rsl_breakers_shmem = where;
+	rsl_breakers = (rsl_breaker *)
+		((char *) where + CACHELINEALIGN(sizeof(rsl_breakers_shared)));
+	rsl_call_boards = (rsl_call_board *) ((char *) rsl_breakers + entries_size());
+}
+
+static void
+clear_totals(rsl_breaker *breaker)
+{
+	pg_atomic_write_u64(&breaker->successes, 0);
+	pg_atomic_write_u64(&breaker->failures, 0);
+	pg_atomic_write_u64(&breaker->slow, 0);
+	pg_atomic_write_u64(&breaker->ignored, 0);
+	pg_atomic_write_u64(&breaker->superseded, 0);
+	pg_atomic_write_u64(&breaker->timed_out, 0);
+	pg_atomic_write_u64(&breaker->rejected, 0);
+	pg_atomic_write_u64(&breaker->rejected_full, 0);
+	pg_atomic_write_u64(&breaker->fallbacks, 0);
+	pg_atomic_write_u64(&breaker->probes, 0);
+	pg_atomic_write_u64(&breaker->failed_probes, 0);
+}
+
+/* The memory is zero already. */
+void
+rsl_breakers_shmem_init(void)
+{
+	rsl_breakers_shmem->nbreakers = PHYSICAL_BREAKERS;
+	rsl_breakers_shmem->max_breakers = rsl_max_breakers;
+	pg_atomic_init_u64(&rsl_breakers_shmem->generation, 1);
+	pg_atomic_init_u32(&rsl_breakers_shmem->npublished, 0);
+	pg_atomic_init_u32(&rsl_breakers_shmem->prober, 0);
+	for (int i = 0; i < PHYSICAL_BREAKERS; i++)
+	{
+		rsl_breaker *breaker = &rsl_breakers[i];
+
+		SpinLockInit(&breaker->mutex);
+		pg_atomic_init_u64(&breaker->gate, 0);
+		pg_atomic_init_u32(&breaker->in_flight, 0);
+		pg_atomic_init_u64(&breaker->successes, 0);
+		pg_atomic_init_u64(&breaker->failures, 0);
+		pg_atomic_init_u64(&breaker->slow, 0);
+		pg_atomic_init_u64(&breaker->ignored, 0);
+		pg_atomic_init_u64(&breaker->superseded, 0);
+		pg_atomic_init_u64(&breaker->timed_out, 0);
+		pg_atomic_init_u64(&breaker->rejected, 0);
+		pg_atomic_init_u64(&breaker->rejected_full, 0);
+		pg_atomic_init_u64(&breaker->fallbacks, 0);
+		pg_atomic_init_u64(&breaker->probes, 0);
+		pg_atomic_init_u64(&breaker->failed_probes, 0);
+	}
+}
+
+/*
+ * The prober announces changes of state (log, invalidation of plans) and asks
+ * open servers.  Waking it only sets a latch, so error paths may do that.
+ */
+void
+rsl_wake_prober(void)
+{
+	uint32		prober = pg_atomic_read_u32(&rsl_breakers_shmem->prober);
+
+	if (prober != 0)
+		SetLatch(&GetPGProcByNumber(prober - 1)->procLatch);
+}
+
+/*
+ * Copy what calls have to know to the gate.  Mutex held; returns true if the
+ * generation has changed, so that the prober has something to do.
+ */
+static bool
+update_gate(rsl_breaker *breaker)
+{
+	uint64		old = pg_atomic_read_u64(&breaker->gate);
+	uint64		word;
+
+	word = (uint64) breaker->state.generation << 32 |
+		(uint64) RSL_GATE_MODE(old) << 4 |
+		(uint64) breaker->state.force << 2 |
+		(uint64) rsl_breaker_effective(&breaker->state);
+	if (word == old)
+		return false;
+	pg_atomic_write_u64(&breaker->gate, word);
+	return true;
+}
+
+static int
+find_breaker(Oid server, const char *name)
+{
+	int			found = -1;
+
+	if (rsl_breakers_shmem == NULL)
+		return -1;
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers && found < 0; i++)
+	{
+		const rsl_breaker_policy *policy = &rsl_breakers[i].policy;
+
+		if (rsl_breakers[i].published &&
+			policy->home_database == MyDatabaseId &&
+			(name ? strcmp(policy->name, name) == 0 :
+			 OidIsValid(server) && policy->server == server))
+			found = i;
+	}
+	LWLockRelease(rsl_config_lock);
+	return found;
+}
+
+int
+rsl_breaker_of_server(Oid server)
+{
+	return find_breaker(server, NULL);
+}
+
+int
+rsl_breaker_by_name(const char *name)
+{
+	return find_breaker(InvalidOid, name);
+}
+
+/*
+ * Does a breaker let nothing through?  For the planner, which chooses between
+ * the server and what stands in for it.  Half-open without a prober there is
+ * room for some, and who is let through is decided later.
+ */
+bool
+rsl_breaker_blocks(int index)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+	uint64		gate = pg_atomic_read_u64(&breaker->gate);
+	bool		blocks;
+
+	if (RSL_GATE_MODE(gate) != RSL_MODE_ENFORCE ||
+		rsl_mode_setting != RSL_MODE_ENFORCE ||
+		RSL_GATE_POSITION(gate) == RSL_BREAKER_CLOSED)
+		return false;
+
+	SpinLockAcquire(&breaker->mutex);
+	if (breaker->state.force == RSL_FORCE_OPEN || breaker->config.probe)
+		blocks = true;
+	else if (breaker->state.position == RSL_BREAKER_HALF_OPEN)
+		blocks = breaker->state.trials >= breaker->config.half_open_calls;
+	else
+		blocks = rsl_breaker_retry_after(&breaker->state, rsl_now_us()) > 0;
+	SpinLockRelease(&breaker->mutex);
+	return blocks;
+}
+
+static bool
+take_in_flight(rsl_breaker *breaker, bool force)
+{
+	int32		max = (int32) pg_atomic_read_u32(&breaker->max_concurrent_calls);
+	uint32		n;
+
+	if (max < 0 || force)
+	{
+		pg_atomic_fetch_add_u32(&breaker->in_flight, 1);
+		return true;
+	}
+	n = pg_atomic_read_u32(&breaker->in_flight);
+	do
+	{
+		if (n >= (uint32) max)
+			return false;
+	} while (!pg_atomic_compare_exchange_u32(&breaker->in_flight, &n, n + 1));
+	return true;
+}
+
+/*
+ * Ask a breaker for permission to call.  When it says yes the call has to be
+ * ended with rsl_call_leave(), in whatever way.  "nested": the session is in
+ * a call already and must not be kept out by itself.
+ */
+rsl_admittance
+rsl_call_enter(rsl_call *call, int index, bool nested)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+	uint64		gate = pg_atomic_read_u64(&breaker->gate);
+
+	call->breaker = index;
+	call->uid = pg_atomic_read_u32(&breaker->uid);
+	call->mode = Min(RSL_GATE_MODE(gate), (rsl_mode) rsl_mode_setting);
+	call->in_flight = false;
+	call->permit.generation = RSL_GATE_GENERATION(gate);
+	call->permit.trial = false;
+
+	if (call->mode == RSL_MODE_OFF)
+		return RSL_ADMITTED;
+
+	if (unlikely(RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED))
+	{
+		bool		admitted;
+		bool		changed;
+
+		SpinLockAcquire(&breaker->mutex);
+		admitted = rsl_breaker_admit(&breaker->state, &breaker->config,
+									 rsl_now_us(), &call->permit);
+		changed = update_gate(breaker);
+		SpinLockRelease(&breaker->mutex);
+		if (changed)
+			rsl_wake_prober();
+		if (!admitted)
+		{
+			if (call->mode == RSL_MODE_ENFORCE)
+				return RSL_REJECTED_OPEN;
+
+			/* observing: count what would have been, and let it go */
+			pg_atomic_fetch_add_u64(&breaker->rejected, 1);
+			call->permit.generation = RSL_GATE_GENERATION(pg_atomic_read_u64(&breaker->gate));
+			call->permit.trial = false;
+		}
+	}
+
+	call->in_flight = take_in_flight(breaker, nested);
+	if (unlikely(!call->in_flight))
+	{
+		if (call->mode == RSL_MODE_ENFORCE)
+		{
+			/* a trial that does not take place */
+			rsl_call_leave(call, RSL_CALL_NEITHER, false, 0, NULL);
+			return RSL_REJECTED_FULL;
+		}
+		pg_atomic_fetch_add_u64(&breaker->rejected_full, 1);
+		pg_atomic_fetch_add_u32(&breaker->in_flight, 1);
+		call->in_flight = true;
+	}
+	return RSL_ADMITTED;
+}
+
+/*
+ * A call has ended.  "message" is kept with a failure; it may be NULL.  May
+ * be called where nothing may fail.
+ */
+void
+rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
+			   int sqlstate, const char *message)
+{
+	rsl_breaker *breaker = &rsl_breakers[call->breaker];
+	TimestampTz now = 0;
+	bool		counted;
+	bool		changed;
+	double		random;
+
+	if (call->mode == RSL_MODE_OFF ||
+		call->uid != pg_atomic_read_u32(&breaker->uid))
+		return;
+
+	if (call->in_flight)
+	{
+		pg_atomic_fetch_sub_u32(&breaker->in_flight, 1);
+		call->in_flight = false;
+	}
+	else if (!call->permit.trial)
+		return;					/* it never began */
+
+	if (outcome == RSL_CALL_FAILURE)
+		now = GetCurrentTimestamp();
+	random = pg_prng_double(&pg_global_prng_state);
+
+	SpinLockAcquire(&breaker->mutex);
+	counted = rsl_breaker_record(&breaker->state, &breaker->config,
+								 rsl_now_us(), &call->permit, outcome, slow,
+								 random);
+	if (outcome == RSL_CALL_FAILURE)
+	{
+		breaker->last_failure_at = now;
+		breaker->last_sqlstate = sqlstate;
+		if (message)
+			strlcpy(breaker->last_error, message, RSL_LAST_ERROR_LEN);
+		else
+			breaker->last_error[0] = '\0';
+	}
+	changed = update_gate(breaker);
+	SpinLockRelease(&breaker->mutex);
+
+	switch (outcome)
+	{
+		case RSL_CALL_SUCCESS:
+			pg_atomic_fetch_add_u64(&breaker->successes, 1);
+			break;
+		case RSL_CALL_FAILURE:
+			pg_atomic_fetch_add_u64(&breaker->failures, 1);
+			break;
+		case RSL_CALL_NEITHER:
+			pg_atomic_fetch_add_u64(&breaker->ignored, 1);
+			break;
+	}
+	if (slow)
+		pg_atomic_fetch_add_u64(&breaker->slow, 1);
+	if (sqlstate == ERRCODE_CALL_TIMED_OUT)
+		pg_atomic_fetch_add_u64(&breaker->timed_out, 1);
+	if (!counted && outcome != RSL_CALL_NEITHER)
+		pg_atomic_fetch_add_u64(&breaker->superseded, 1);
+	if (changed)
+		rsl_wake_prober();
+}
+
+/* What there is to say about a breaker. */
+void
+rsl_call_rejected(int index, rsl_breaker_numbers *numbers)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+
+	memset(numbers, 0, sizeof(*numbers));
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	strlcpy(numbers->name, breaker->policy.name, NAMEDATALEN);
+	strlcpy(numbers->server_name, breaker->policy.server_name, NAMEDATALEN);
+	LWLockRelease(rsl_config_lock);
+
+	SpinLockAcquire(&breaker->mutex);
+	numbers->position = rsl_breaker_effective(&breaker->state);
+	numbers->force = breaker->state.force;
+	numbers->consecutive_failures = breaker->state.consecutive_failures;
+	numbers->last_sqlstate = breaker->last_sqlstate;
+	numbers->retry_after_ms =
+		(rsl_breaker_retry_after(&breaker->state, rsl_now_us()) + 999) / 1000;
+	SpinLockRelease(&breaker->mutex);
+	numbers->in_flight = pg_atomic_read_u32(&breaker->in_flight);
+	numbers->max_concurrent_calls =
+		(int32) pg_atomic_read_u32(&breaker->max_concurrent_calls);
+}
+
+/* Config lock held exclusively: put a policy into force. */
+void
+rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
+				bool is_new)
+{
+	int64		now = rsl_now_us();
+	uint64		mode = (uint64) policy->mode << 4;
+	bool		changed;
+
+	breaker->policy = *policy;
+	breaker->published = true;
+	if (is_new)
+	{
+		pg_atomic_write_u32(&breaker->in_flight, 0);
+		clear_totals(breaker);
+		pg_atomic_write_u32(&breaker->last_logged, 0);
+	}
+
+	SpinLockAcquire(&breaker->mutex);
+	if (is_new)
+	{
+		/* generations go on, so that no old permit fits */
+		uint32		generation = breaker->state.generation;
+
+		rsl_breaker_init(&breaker->state, &policy->config, now);
+		breaker->state.generation = generation + 1;
+		breaker->last_failure_at = 0;
+		breaker->last_sqlstate = 0;
+		breaker->last_error[0] = '\0';
+		breaker->last_probe_at = 0;
+		breaker->last_probe_result[0] = '\0';
+	}
+	else
+		rsl_breaker_reconfigure(&breaker->state, &policy->config);
+	breaker->config = policy->config;
+	if (breaker->state.force != policy->force)
+		rsl_breaker_force_to(&breaker->state, policy->force, now);
+	pg_atomic_write_u64(&breaker->gate,
+						(pg_atomic_read_u64(&breaker->gate) & ~UINT64CONST(0x30)) | mode);
+	changed = update_gate(breaker);
+	SpinLockRelease(&breaker->mutex);
+
+	pg_atomic_write_u32(&breaker->max_concurrent_calls,
+						(uint32) policy->max_concurrent_calls);
+	pg_atomic_write_u32(&breaker->call_timeout_ms, policy->call_timeout_ms);
+	pg_atomic_write_u32(&breaker->on_open, policy->on_open);
+	if (is_new)
+		pg_atomic_write_u32(&breaker->uid, ++rsl_breakers_shmem->last_uid);
+	if (changed || is_new)
+		rsl_wake_prober();
+}
+
+/* Take a breaker out of force.  Calls under way come back to nobody. */
+void
+rsl_breaker_retire(rsl_breaker *breaker)
+{
+	breaker->published = false;
+	pg_atomic_write_u32(&breaker->uid, 0);
+	SpinLockAcquire(&breaker->mutex);
+	breaker->state.generation++;
+	pg_atomic_write_u64(&breaker->gate, (uint64) breaker->state.generation << 32);
+	SpinLockRelease(&breaker->mutex);
+	rsl_wake_prober();
+}
+
+void
+rsl_breaker_command_reset(int index)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+
+	SpinLockAcquire(&breaker->mutex);
+	rsl_breaker_reset(&breaker->state, &breaker->config, rsl_now_us());
+	update_gate(breaker);
+	SpinLockRelease(&breaker->mutex);
+	rsl_wake_prober();
+}
+
+/*
+ * Called by the prober: a call of this generation has been under way for
+ * longer than slow_call_duration.  It is counted as a slow one now.
+ */
+void
+rsl_breaker_count_hanging(int index, uint32 generation)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+	rsl_breaker_permit permit = {.generation = generation, .trial = false};
+	double		random = pg_prng_double(&pg_global_prng_state);
+	uint32		failures;
+
+	pg_atomic_fetch_add_u64(&breaker->slow, 1);
+	SpinLockAcquire(&breaker->mutex);
+	/* slow, but neither a success nor a failure yet */
+	failures = breaker->state.consecutive_failures;
+	if (rsl_breaker_record(&breaker->state, &breaker->config, rsl_now_us(),
+						   &permit, RSL_CALL_SUCCESS, true, random))
+		breaker->state.consecutive_failures = failures;
+	update_gate(breaker);
+	SpinLockRelease(&breaker->mutex);
+}
+
+/* The prober has an answer, or waited for one in vain. */
+void
+rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
+					   const char *result)
+{
+	rsl_breaker *breaker = &rsl_breakers[index];
+	TimestampTz now = GetCurrentTimestamp();
+	double		random = pg_prng_double(&pg_global_prng_state);
+
+	if (pg_atomic_read_u32(&breaker->uid) != uid)
+		return;
+	pg_atomic_fetch_add_u64(&breaker->probes, 1);
+	if (!alive)
+		pg_atomic_fetch_add_u64(&breaker->failed_probes, 1);
+	SpinLockAcquire(&breaker->mutex);
+	rsl_breaker_probed(&breaker->state, &breaker->config, rsl_now_us(),
+					   generation, alive, random);
+	breaker->last_probe_at = now;
+	strlcpy(breaker->last_probe_result, result,
+			sizeof(breaker->last_probe_result));
+	update_gate(breaker);
+	SpinLockRelease(&breaker->mutex);
+}
+
+/* Totals restart at zero; the state is not touched. */
+void
+rsl_breaker_reset_statistics(int index)
+{
+	clear_totals(&rsl_breakers[index]);
+}
+
+static bool
+in_list(const rsl_sqlstate_list *list, int sqlstate)
+{
+	for (int i = 0; i < list->count; i++)
+	{
+		int			wanted = list->elements[i].sqlstate;
+
+		if (list->elements[i].is_class ?
+			ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(wanted) :
+			sqlstate == wanted)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is the dependency to blame for an error?  The administrator's lists come
+ * first, the errors that the administrator wants ignored before those that
+ * are to be recorded.  Else it is for the classes that speak of connections,
+ * resources and the system; of a foreign server also HV, of any other
+ * dependency also what procedural code and external routines raise.
+ */
+bool
+rsl_breaker_counts_sqlstate(const rsl_breaker_policy *policy, int sqlstate,
+							bool generic)
+{
+	int			class = ERRCODE_TO_CATEGORY(sqlstate);
+
+	if (in_list(&policy->ignored, sqlstate))
+		return false;
+	if (in_list(&policy->recorded, sqlstate))
+		return true;
+	if (policy->recorded.count >= 0)
+		return false;
+
+	/* another guard's refusal is not the dependency's failure */
+	if (sqlstate == ERRCODE_BREAKER_OPEN)
+		return false;
+
+	if (class == MAKE_SQLSTATE('0', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('5', '3', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('5', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('2', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('H', 'V', '0', '0', '0'))
+		return true;
+	if (sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '1') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '2') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '3') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '4') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '5'))
+		return true;
+	return generic &&
+		(class == MAKE_SQLSTATE('X', 'X', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('P', '0', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('3', '8', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('3', '9', '0', '0', '0'));
+}
