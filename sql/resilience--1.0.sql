@@ -379,6 +379,58 @@ FROM resilience.breaker_definitions d
 COMMENT ON VIEW resilience.breakers IS
 	'circuit breakers of this database: state, live numbers, totals and settings (NULL for what is not committed)';
 
+CREATE TABLE resilience.fallback_definitions (
+	foreign_table regclass PRIMARY KEY,
+	fallback regclass NOT NULL
+);
+REVOKE ALL ON resilience.fallback_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.fallback_definitions IS
+	'what stands in for foreign tables; use set_fallback(), drop_fallback()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.fallback_definitions', '');
+
+CREATE FUNCTION resilience.fallback_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.fallback_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.fallback_definitions_check() IS
+	'internal: the rules that a fallback must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE OR DELETE ON resilience.fallback_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.fallback_definitions_check();
+ALTER TABLE resilience.fallback_definitions ENABLE ALWAYS TRIGGER check_row;
+
+CREATE FUNCTION resilience.set_fallback(
+	foreign_table regclass,
+	fallback regclass
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.set_fallback FROM PUBLIC;
+COMMENT ON FUNCTION resilience.set_fallback IS
+	'the table, view or materialized view that answers while the foreign table''s circuit breaker is open (on_open = fallback)';
+
+CREATE FUNCTION resilience.drop_fallback(
+	foreign_table regclass,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_fallback FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_fallback IS
+	'nothing stands in for the foreign table any more';
+
+CREATE VIEW resilience.fallbacks AS
+SELECT f.foreign_table,
+	f.fallback,
+	s.srvname AS server,
+	b.name AS breaker,
+	b.on_open
+FROM resilience.fallback_definitions f
+	JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = f.foreign_table
+	JOIN pg_catalog.pg_foreign_server s ON s.oid = t.ftserver
+	LEFT JOIN resilience.breaker_definitions b ON b.server = s.srvname;
+COMMENT ON VIEW resilience.fallbacks IS
+	'what stands in for foreign tables while the circuit breaker of their server is open';
+
 --
 -- Load shedding
 --
@@ -473,6 +525,7 @@ COMMENT ON FUNCTION resilience.reset_statistics() IS
 
 GRANT USAGE ON SCHEMA resilience TO PUBLIC;
 GRANT SELECT ON resilience.bulkheads, resilience.breakers,
+	resilience.fallbacks,
 	resilience.load_shedder, resilience.load_by_priority, resilience.activity
 	TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.bulkhead_statistics(),

@@ -16,6 +16,8 @@
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "nodes/pathnodes.h"
+#include "parser/parse_relation.h"
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
@@ -162,8 +164,117 @@ rsl_result_user(ResultRelInfo *rinfo, EState *estate)
 	return OidIsValid(user) ? user : GetUserId();
 }
 
+/*
+ * Range table entries and the privileges to be checked for them went separate
+ * ways in 16.
+ */
+
+/* On whose behalf is a relation of a query read?  InvalidOid: the user's. */
+static inline Oid
+rsl_rte_user(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return rte->perminfoindex == 0 ? InvalidOid :
+		getRTEPermissionInfo(query->rteperminfos, rte)->checkAsUser;
+#else
+	return rte->checkAsUser;
+#endif
+}
+
+/*
+ * Put a subquery in the place of a relation, as the rewriter does with views:
+ * the privileges on the relation are still checked, and plans depend on it.
+ */
+static inline void
+rsl_rte_becomes_subquery(RangeTblEntry *rte, Query *subquery)
+{
+#if PG_VERSION_NUM >= 160000
+	rte->relkind = RELKIND_VIEW;
+#else
+	subquery->rtable = lappend(subquery->rtable, copyObject(rte));
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->rellockmode = 0;
+	rte->requiredPerms = 0;
+	rte->checkAsUser = InvalidOid;
+	rte->selectedCols = NULL;
+	rte->insertedCols = NULL;
+	rte->updatedCols = NULL;
+	rte->extraUpdatedCols = NULL;
+#endif
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = subquery;
+	rte->security_barrier = false;
+	rte->tablesample = NULL;
+	rte->inh = false;
+}
+
+/*
+ * Exchange a relation during planning.  The privilege to read the new one is
+ * checked for the same user.  What was to be checked of the old one is added
+ * to the list that is returned, for rsl_check_originals().
+ */
+static inline List *
+rsl_rte_changes_relation(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte,
+						 Oid relid, char relkind, List *originals)
+{
+	RangeTblEntry *original = copyObject(rte);
+
+#if PG_VERSION_NUM >= 160000
+	RTEPermissionInfo *info;
+
+	if (rte->perminfoindex > 0)
+	{
+		info = getRTEPermissionInfo(root->parse->rteperminfos, rte);
+		originals = lappend(lappend(originals, original), copyObject(info));
+		info->relid = relid;
+	}
+	else
+	{
+		rte->relid = relid;
+		info = addRTEPermissionInfo(&root->parse->rteperminfos, rte);
+		info->checkAsUser = rel->userid;
+	}
+	info->requiredPerms |= ACL_SELECT;
+#else
+	if (rte->requiredPerms != 0)
+		originals = lappend(originals, original);
+	rte->requiredPerms |= ACL_SELECT;
+#endif
+	rte->relid = relid;
+	rte->relkind = relkind;
+	return originals;
+}
+
+/* Let the executor check what the exchanged relations were before. */
+static inline void
+rsl_check_originals(PlannedStmt *stmt, List *originals)
+{
+	ListCell   *cell;
+
+	foreach(cell, originals)
+	{
+		RangeTblEntry *rte = lfirst(cell);
+
+#if PG_VERSION_NUM >= 160000
+		cell = lnext(originals, cell);
+		stmt->permInfos = lappend(stmt->permInfos, lfirst(cell));
+		rte->perminfoindex = list_length(stmt->permInfos);
+#endif
+		stmt->rtable = lappend(stmt->rtable, rte);
+		stmt->relationOids = lappend_oid(stmt->relationOids, rte->relid);
+	}
+}
+
 /* postgres_fdw connects by a blocking call of libpq, without interrupts */
 #define RSL_BLOCKING_CONNECT	(PG_VERSION_NUM < 160000)
+
+#if PG_VERSION_NUM >= 160000
+#define rsl_owns_relation(relid, role) \
+	object_ownercheck(RelationRelationId, relid, role)
+#else
+#define rsl_owns_relation(relid, role)	pg_class_ownercheck(relid, role)
+#endif
 
 /* who may use the reserved connections besides superusers */
 #if PG_VERSION_NUM >= 160000

@@ -23,6 +23,7 @@
  */
 #include "compat.h"
 
+#include "breaker/fallback.h"
 #include "breaker/fdw.h"
 #include "bulkhead/connection.h"
 #include "fmgr.h"
@@ -58,5 +59,7 @@ _PG_init(void)
 	rsl_connection_init();
 	rsl_shedding_init();
 	rsl_fdw_init();
+	rsl_fallback_init();
+	rsl_fallback_functions_init();
 	rsl_launcher_register();
 }

@@ -110,7 +110,7 @@ follow_renamed_servers(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rsl_execute_as_owner(RSL_BREAKERS_NAME,
 						 "UPDATE resilience.breaker_definitions d SET server = n.new_name "
-						 "FROM pg_catalog.unnest($1, $2) AS n(old_name, new_name) "
+						 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n(old_name, new_name) "
 						 "WHERE d.server OPERATOR(pg_catalog.=) n.old_name",
 						 2, types, values, NULL, NULL);
 	PopActiveSnapshot();
