@@ -19,6 +19,7 @@
 #include "nodes/pathnodes.h"
 #include "parser/parse_relation.h"
 #include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -55,6 +56,17 @@ rsl_guc_malloc(Size size)
 	return guc_malloc(LOG, size);
 #else
 	return malloc(size);
+#endif
+}
+
+/* a set of events to wait for, which the caller frees */
+static inline WaitEventSet *
+rsl_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(CurrentMemoryContext, nevents);
 #endif
 }
 

@@ -32,6 +32,7 @@
 #include "shared/layout.h"
 #include "shedding/hooks.h"
 #include "worker/launcher.h"
+#include "worker/prober.h"
 
 #define RSL_VERSION "1.0"
 
@@ -62,4 +63,5 @@ _PG_init(void)
 	rsl_fallback_init();
 	rsl_fallback_functions_init();
 	rsl_launcher_register();
+	rsl_prober_register();
 }

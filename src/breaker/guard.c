@@ -198,6 +198,8 @@ settle(rsl_guard *guard, rsl_call_outcome outcome, int sqlstate,
 		slow = false;
 	}
 	rsl_call_leave(&guard->call, outcome, slow, sqlstate, message);
+	if (outcome == RSL_CALL_FAILURE && guard->on_failure)
+		guard->on_failure(guard);
 }
 
 /*
@@ -285,6 +287,7 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 	guard->open = true;
 	guard->watching = false;
 	guard->on_timeout = NULL;
+	guard->on_failure = NULL;
 	guard->arg = NULL;
 	list_is_busy = true;
 	dlist_push_head(&open_guards, &guard->node);
@@ -491,6 +494,11 @@ judge(rsl_guard *guard, const ErrorData *edata, int64 elapsed, int *sqlstate)
 		elapsed >= guard->policy->config.slow_call_us)
 		return RSL_CALL_FAILURE;
 	if (local)
+		return RSL_CALL_NEITHER;
+
+	/* what comes of an earlier failure in this transaction is not another one */
+	if (edata->funcname &&
+		strcmp(edata->funcname, "pgfdw_reject_incomplete_xact_state_change") == 0)
 		return RSL_CALL_NEITHER;
 
 	/* memory that this server could not give */

@@ -40,6 +40,9 @@ typedef struct rsl_guard
 	 * silent server as well.  May be NULL.
 	 */
 	void		(*on_timeout) (struct rsl_guard *guard);
+
+	/* a failure was charged; may be NULL */
+	void		(*on_failure) (struct rsl_guard *guard);
 	void	   *arg;
 } rsl_guard;
 

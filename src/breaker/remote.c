@@ -90,6 +90,13 @@ statement_timed_out(rsl_guard *guard)
 	give_up((remote *) guard->arg);
 }
 
+/* A statement's failure: what it leads to later is not another one. */
+static void
+statement_failed(rsl_guard *guard)
+{
+	((remote *) guard->arg)->blamed = true;
+}
+
 /* Count a failure that no section has seen. */
 static void
 blame(remote *r, int sqlstate, const char *message)
@@ -311,9 +318,10 @@ rsl_remote_used(rsl_server *server, rsl_guard *guard, Oid user)
 		r->connection = get_connection(&r->mapping, false, NULL);
 		r->used = any_used = true;
 	}
-	if (guard && guard->timeout_us > 0)
+	if (guard)
 	{
 		guard->on_timeout = statement_timed_out;
+		guard->on_failure = statement_failed;
 		guard->arg = r;
 	}
 }
