@@ -379,6 +379,33 @@ FROM resilience.breaker_definitions d
 COMMENT ON VIEW resilience.breakers IS
 	'circuit breakers of this database: state, live numbers, totals and settings (NULL for what is not committed)';
 
+CREATE FUNCTION resilience.call_with_breaker(
+	name text,
+	sql text
+) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.call_with_breaker FROM PUBLIC;
+COMMENT ON FUNCTION resilience.call_with_breaker IS
+	'run a statement through a circuit breaker; returns the number of rows processed';
+
+CREATE FUNCTION resilience.breaker_acquire(
+	name text
+) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.breaker_acquire FROM PUBLIC;
+COMMENT ON FUNCTION resilience.breaker_acquire IS
+	'may a call go ahead? if so, breaker_record() has to follow in this session';
+
+CREATE FUNCTION resilience.breaker_record(
+	name text,
+	success boolean,
+	duration interval DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.breaker_record FROM PUBLIC;
+COMMENT ON FUNCTION resilience.breaker_record IS
+	'what came of a call that breaker_acquire() let go ahead';
+
 CREATE TABLE resilience.fallback_definitions (
 	foreign_table regclass PRIMARY KEY,
 	fallback regclass NOT NULL
