@@ -459,6 +459,109 @@ COMMENT ON VIEW resilience.fallbacks IS
 	'what stands in for foreign tables while the circuit breaker of their server is open';
 
 --
+-- Retries
+--
+
+CREATE FUNCTION resilience.retry(
+	sql text,
+	max_retries int DEFAULT 3,
+	base_delay interval DEFAULT '50 ms',
+	max_delay interval DEFAULT '2 s',
+	backoff_factor float8 DEFAULT 2,
+	jitter text DEFAULT 'full',
+	retryable_sqlstates text[] DEFAULT NULL,
+	total_timeout interval DEFAULT NULL,
+	budget text DEFAULT 'default'
+) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.retry FROM PUBLIC;
+COMMENT ON FUNCTION resilience.retry IS
+	'run statements, each attempt in a subtransaction, and retry errors that may pass; returns the rows that the last statement processed';
+
+CREATE FUNCTION resilience.retry_query(
+	sql text,
+	max_retries int DEFAULT 3,
+	base_delay interval DEFAULT '50 ms',
+	max_delay interval DEFAULT '2 s',
+	backoff_factor float8 DEFAULT 2,
+	jitter text DEFAULT 'full',
+	retryable_sqlstates text[] DEFAULT NULL,
+	total_timeout interval DEFAULT NULL,
+	budget text DEFAULT 'default'
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.retry_query FROM PUBLIC;
+COMMENT ON FUNCTION resilience.retry_query IS
+	'as retry(), and returns the rows of the last statement; needs a column definition list';
+
+CREATE PROCEDURE resilience.retry_transaction(
+	sql text,
+	max_retries int DEFAULT 3,
+	base_delay interval DEFAULT '50 ms',
+	max_delay interval DEFAULT '2 s',
+	backoff_factor float8 DEFAULT 2,
+	jitter text DEFAULT 'full',
+	retryable_sqlstates text[] DEFAULT NULL,
+	total_timeout interval DEFAULT NULL,
+	budget text DEFAULT 'default',
+	isolation text DEFAULT NULL
+)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON PROCEDURE resilience.retry_transaction FROM PUBLIC;
+COMMENT ON PROCEDURE resilience.retry_transaction IS
+	'run statements, each attempt in a transaction of its own, and retry serialization failures, deadlocks and other errors that may pass';
+
+CREATE FUNCTION resilience.retry_delay(
+	attempt int,
+	base_delay interval DEFAULT '50 ms',
+	max_delay interval DEFAULT '2 s',
+	backoff_factor float8 DEFAULT 2,
+	jitter text DEFAULT 'full',
+	previous_delay interval DEFAULT NULL
+) RETURNS interval
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION resilience.retry_delay IS
+	'how long to wait before a retry (1 = the first); previous_delay is for decorrelated jitter';
+
+CREATE FUNCTION resilience.retry_statistics(
+	OUT sqlstate text,
+	OUT result text,
+	OUT attempts_total bigint,
+	OUT calls_total bigint,
+	OUT delay_seconds_total float8
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
+REVOKE ALL ON FUNCTION resilience.retry_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.retry_statistics() IS
+	'internal: numbers behind the view retry_stats';
+
+CREATE VIEW resilience.retry_stats AS
+SELECT * FROM resilience.retry_statistics();
+COMMENT ON VIEW resilience.retry_stats IS
+	'how retries ended, by the last SQLSTATE and the result: totals of all databases';
+
+CREATE FUNCTION resilience.retry_budget_statistics(
+	OUT name text,
+	OUT tokens float8,
+	OUT first_attempts_total bigint,
+	OUT retries_allowed_total bigint,
+	OUT retries_denied_total bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 16;
+REVOKE ALL ON FUNCTION resilience.retry_budget_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.retry_budget_statistics() IS
+	'internal: numbers behind the view retry_budgets';
+
+CREATE VIEW resilience.retry_budgets AS
+SELECT * FROM resilience.retry_budget_statistics();
+COMMENT ON VIEW resilience.retry_budgets IS
+	'budgets for retries, shared by all sessions: a retry takes one token';
+
+GRANT SELECT ON resilience.retry_stats, resilience.retry_budgets TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.retry_statistics(),
+	resilience.retry_budget_statistics() TO pg_monitor;
+
+--
 -- Load shedding
 --
 

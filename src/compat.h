@@ -24,6 +24,8 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -97,6 +99,31 @@ rsl_admission_wait_event(void)
 #else
 	return PG_WAIT_EXTENSION;
 #endif
+}
+
+static inline uint32
+rsl_backoff_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ResilienceBackoff");
+	return wait_event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* when transaction_timeout (17 and later) ends this transaction */
+static inline TimestampTz
+rsl_transaction_timeout_at(void)
+{
+#if PG_VERSION_NUM >= 170000
+	if (get_timeout_active(TRANSACTION_TIMEOUT))
+		return get_timeout_finish_time(TRANSACTION_TIMEOUT);
+#endif
+	return DT_NOEND;
 }
 
 /* Call a function for each lock that a process holds or awaits, by partition */

@@ -12,6 +12,7 @@
  *	bulkhead/	connection bulkheads; SQL functions and views of bulkheads
  *	shedding/	admission of transactions; hooks; views of the load
  *	breaker/	circuit breakers: guarded calls, foreign data wrappers
+ *	retry/		retries with a budget
  *	worker/		background workers
  *
  * Hooks and SQL call patterns, patterns call policy, policy calls shared,

@@ -216,6 +216,28 @@ rsl_session_lend(rsl_session *session)
 }
 
 /*
+ * Lend our own slots while we sleep in the middle of a statement, whatever
+ * the backend's state says.  rsl_session_take_back() ends that; the next
+ * statement and the transaction's end do so, too.
+ */
+void
+rsl_session_lend_own(void)
+{
+	uint32		slot;
+
+	if (rsl_me == NULL || rsl_me->units == 0)
+		return;
+
+	/* the launcher cannot lend it: we are not idle, or it sees that in time */
+	slot = pg_atomic_read_u32(&rsl_me->slot);
+	if (RSL_SLOT_STATE(slot) == RSL_SLOT_HELD &&
+		pg_atomic_compare_exchange_u32(&rsl_me->slot, &slot,
+									   RSL_SLOT_NEXT(slot, RSL_SLOT_LENT)))
+		for_each_unit(rsl_me, NULL, rsl_me->units, rsl_me->priority,
+					  rsl_pool_give);
+}
+
+/*
  * Connection slots: a bit in the session's bitmap says who has one.  Setting
  * and clearing the bit atomically makes both operations safe to repeat and
  * to race, between the owner and whoever publishes a changed bulkhead.

@@ -29,6 +29,7 @@ extern void rsl_session_end_transaction(void);
 extern void rsl_session_take_back(void);
 extern void rsl_session_bump(void);
 extern bool rsl_session_lend(rsl_session *session);
+extern void rsl_session_lend_own(void);
 extern void rsl_session_clean(rsl_session *session);
 extern void rsl_session_fold(rsl_session *session);
 

@@ -10,6 +10,7 @@
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/layout.h"
+#include "shared/retry_budget.h"
 #include "shared/snapshot_file.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -35,6 +36,7 @@ typedef struct shmem_parts
 	Size		nodes;
 	Size		connection_bits;
 	Size		breakers;
+	Size		retry;
 	Size		total;
 } shmem_parts;
 
@@ -58,6 +60,8 @@ shmem_layout(void)
 												  MaxBackends)));
 	parts.breakers = size;
 	size = add_size(size, rsl_breakers_shmem_size());
+	parts.retry = size;
+	size = add_size(size, CACHELINEALIGN(rsl_retry_shmem_size()));
 	parts.total = size;
 	return parts;
 }
@@ -147,6 +151,7 @@ shmem_fill(void)
 	}
 
 	rsl_breakers_shmem_init();
+	rsl_retry_shmem_init((char *) shared + shmem_layout().retry);
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();

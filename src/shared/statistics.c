@@ -13,6 +13,7 @@
 #include "compat.h"
 
 #include "shared/breakers.h"
+#include "shared/retry_budget.h"
 #include "shared/statistics.h"
 
 static bool
@@ -137,4 +138,5 @@ rsl_reset_statistics(void)
 		rsl_breaker_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
+	rsl_retry_reset_statistics();
 }
