@@ -13,6 +13,12 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -37,6 +43,13 @@
 #define RSL_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "resilience", .version = RSL_VERSION)
 #else
 #define RSL_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* for functions that do not return; goes before everything else */
+#if PG_VERSION_NUM >= 180000
+#define RSL_NORETURN pg_noreturn
+#else
+#define RSL_NORETURN pg_attribute_noreturn()
 #endif
 
 /* ExecutorRun lost execute_once in 18 */

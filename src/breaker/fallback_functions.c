@@ -52,7 +52,7 @@ relation_name(Oid relid)
  * InvalidOid if there is none.  The table that is to be replaced must not be,
  * nor one of a guarded server: the fallback would fail with it.
  */
-static Oid find_foreign_table(Oid relid, Oid replaced, int depth);
+static Oid	find_foreign_table(Oid relid, Oid replaced, int depth);
 
 typedef struct reach
 {
@@ -113,7 +113,7 @@ find_foreign_table(Oid relid, Oid replaced, int depth)
 	if (relkind == RELKIND_VIEW && depth < 64)
 	{
 		Relation	view = table_open(relid, AccessShareLock);
-		reach		context = {.replaced = replaced, .depth = depth};
+		reach		context = {.replaced = replaced,.depth = depth};
 		Query	   *query = copyObject(get_view_query(view));
 		ListCell   *cell;
 

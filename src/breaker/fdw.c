@@ -25,7 +25,6 @@
 #include "breaker/rejection.h"
 #include "breaker/remote.h"
 #include "breaker/servers.h"
-#include "commands/explain.h"
 #include "executor/execAsync.h"
 #include "executor/executor.h"
 #include "foreign/foreign.h"

@@ -202,6 +202,7 @@ breaker_record(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the outcome of a call must be true or false, not null")));
 	outcome = PG_GETARG_BOOL(1) ? RSL_CALL_SUCCESS : RSL_CALL_FAILURE;
+
 	if (!PG_ARGISNULL(2))
 	{
 		ms = rsl_interval_ms(PG_GETARG_INTERVAL_P(2));

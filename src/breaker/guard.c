@@ -185,8 +185,8 @@ settle(rsl_guard *guard, rsl_call_outcome outcome, int sqlstate,
 	guard->open = false;
 	unlink_guard(guard);
 
-	slow = outcome != RSL_CALL_NEITHER &&
-		guard->busy_us >= guard->policy->config.slow_call_us;
+	slow = outcome !=RSL_CALL_NEITHER &&
+				guard->busy_us >= guard->policy->config.slow_call_us;
 
 	/* it was counted as a slow one while it was hanging */
 	if (slow && rsl_my_board &&
@@ -195,6 +195,7 @@ settle(rsl_guard *guard, rsl_call_outcome outcome, int sqlstate,
 		pg_atomic_write_u32(&rsl_my_board->counted, 0);
 		if (outcome == RSL_CALL_SUCCESS)
 			outcome = RSL_CALL_NEITHER;
+
 		slow = false;
 	}
 	rsl_call_leave(&guard->call, outcome, slow, sqlstate, message);
@@ -485,9 +486,9 @@ judge(rsl_guard *guard, const ErrorData *edata, int64 elapsed, int *sqlstate)
 		return RSL_CALL_NEITHER;
 
 	/*
-	 * A user may set statement_timeout to a millisecond, and must not open the
-	 * breaker for everybody by that: it counts only if the server had taken
-	 * longer than the administrator thinks is right.
+	 * A user may set statement_timeout to a millisecond, and must not open
+	 * the breaker for everybody by that: it counts only if the server had
+	 * taken longer than the administrator thinks is right.
 	 */
 	if (local && *sqlstate == ERRCODE_QUERY_CANCELED &&
 		strcmp(edata->message, _("canceling statement due to statement timeout")) == 0 &&
@@ -614,6 +615,7 @@ rsl_section_failed(rsl_section *section, const char *phase)
 	}
 
 	outcome = judge(guard, edata, elapsed, &sqlstate);
+
 	if (outcome == RSL_CALL_SUCCESS)
 		guard->answered = true;
 	settle(guard, outcome, sqlstate, edata->message);

@@ -10,7 +10,8 @@
 
 #include "shared/breakers.h"
 
-extern void rsl_raise_rejection(int breaker, rsl_admittance admittance,
-								const char *phase) pg_attribute_noreturn();
+RSL_NORETURN RSL_NORETURN extern void rsl_raise_rejection(int breaker,
+														  rsl_admittance admittance,
+														  const char *phase);
 
 #endif							/* RSL_BREAKER_REJECTION_H */

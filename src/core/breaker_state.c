@@ -219,6 +219,7 @@ rsl_breaker_record(rsl_breaker_state *state, const rsl_breaker_config *config,
 		return true;
 
 	counts.failures = outcome == RSL_CALL_FAILURE ? 1 : 0;
+
 	counts.slow = slow ? 1 : 0;
 	rsl_window_add(&state->window, now_us, &counts);
 	if (outcome == RSL_CALL_FAILURE)
@@ -238,7 +239,7 @@ bool
 rsl_breaker_probe_due(const rsl_breaker_state *state,
 					  const rsl_breaker_config *config, int64_t now_us)
 {
-	if (!config->probe || state->force != RSL_FORCE_AUTO)
+	if (!config->probe ||state->force != RSL_FORCE_AUTO)
 		return false;
 	return state->position == RSL_BREAKER_HALF_OPEN ||
 		(state->position == RSL_BREAKER_OPEN && now_us >= state->retry_at);
@@ -250,7 +251,7 @@ rsl_breaker_probed(rsl_breaker_state *state, const rsl_breaker_config *config,
 				   double random)
 {
 	if (generation != state->generation || state->force != RSL_FORCE_AUTO ||
-		!config->probe || state->position == RSL_BREAKER_CLOSED)
+		!config->probe ||state->position == RSL_BREAKER_CLOSED)
 		return;
 
 	if (!alive)

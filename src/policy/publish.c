@@ -130,7 +130,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 		policy->commands = UINT32_C(1) << rsl_parse_command(value);
 
 	policy->max_connections = rsl_int_column(tuple, desc,
-										 RSL_COL_MAX_CONNECTIONS, -1);
+											 RSL_COL_MAX_CONNECTIONS, -1);
 	policy->max_running = rsl_int_column(tuple, desc, RSL_COL_MAX_RUNNING, -1);
 	policy->max_waiting = rsl_int_column(tuple, desc, RSL_COL_MAX_WAITING, 0);
 	datum = heap_getattr(tuple, RSL_COL_MAX_WAIT, desc, &isnull);

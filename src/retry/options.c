@@ -110,6 +110,7 @@ get_delay(FunctionCallInfo fcinfo, int arg, const char *name,
 
 		text = DatumGetCString(DirectFunctionCall1(interval_out,
 												   IntervalPGetDatum(interval)));
+
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 us < 0 ? errmsg("%s of a retry must not be negative", name) :

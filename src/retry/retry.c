@@ -90,7 +90,7 @@ typedef struct retry_call
  * The call ends with the error of its last attempt, as it was, and a line
  * of context that says why there is no other attempt.
  */
-static void pg_attribute_noreturn()
+RSL_NORETURN static void
 give_up(retry_call *call, ErrorData *error, rsl_retry_result result,
 		const char *reason)
 {
@@ -109,7 +109,7 @@ give_up(retry_call *call, ErrorData *error, rsl_retry_result result,
 	ReThrowError(error);
 }
 
-static void pg_attribute_noreturn()
+RSL_NORETURN static void
 give_up_for_budget(retry_call *call, ErrorData *error)
 {
 	rsl_retry_count(error->sqlerrcode, RSL_RETRY_BUDGET, call->attempts,

@@ -332,7 +332,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 		pg_atomic_fetch_add_u64(&breaker->slow, 1);
 	if (sqlstate == ERRCODE_CALL_TIMED_OUT)
 		pg_atomic_fetch_add_u64(&breaker->timed_out, 1);
-	if (!counted && outcome != RSL_CALL_NEITHER)
+	if (!counted && outcome !=RSL_CALL_NEITHER)
 		pg_atomic_fetch_add_u64(&breaker->superseded, 1);
 	if (changed)
 		rsl_wake_prober();
@@ -448,7 +448,7 @@ void
 rsl_breaker_count_hanging(int index, uint32 generation)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
-	rsl_breaker_permit permit = {.generation = generation, .trial = false};
+	rsl_breaker_permit permit = {.generation = generation,.trial = false};
 	double		random = pg_prng_double(&pg_global_prng_state);
 	uint32		failures;
 

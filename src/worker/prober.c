@@ -66,15 +66,15 @@ typedef struct probe
 } probe;
 
 /* What is known of a session's call board. */
-typedef struct watch
+typedef struct session_watch
 {
 	uint32		sequence;
 	int64		since;
-} watch;
+} session_watch;
 
 static probe *probes;			/* one for each entry of breakers */
 static int	nprobes = 0;
-static watch *watches;			/* one for each session */
+static session_watch *watches;	/* one for each session */
 
 static void
 clear_prober(int code, Datum arg)
@@ -415,7 +415,7 @@ rsl_prober_main(Datum arg)
 	probes = MemoryContextAllocZero(TopMemoryContext,
 									rsl_breakers_shmem->nbreakers * sizeof(probe));
 	watches = MemoryContextAllocZero(TopMemoryContext,
-									 rsl_shmem->nsessions * sizeof(watch));
+									 rsl_shmem->nsessions * sizeof(session_watch));
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 												"resilience prober",
 												ALLOCSET_DEFAULT_SIZES));
