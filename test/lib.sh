@@ -86,6 +86,8 @@ rsl_end() {
 # as_server CMD...: run as the user that owns the servers.  setpriv rather than
 # su or runuser, which would go through PAM and lower the limit of open files.
 exec_as_server() {
+	# ours is for clients: a server would hand it to its foreign data wrappers
+	unset PGCONNECT_TIMEOUT
 	if ((EUID == 0)); then
 		cd "$RSL_TMP" || exit
 		HOME=$RSL_TMP exec setpriv --reuid="$RSL_USER" --regid="$(id -g "$RSL_USER")" --init-groups -- "$@"

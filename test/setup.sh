@@ -44,8 +44,8 @@ postgres_packages()
 # perl: prove and the modules of PostgreSQL's tests (minbase has perl-base only)
 case $purpose in
 	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl libipc-run-perl libio-pty-perl" ;;
-	demo) wanted="$(postgres_packages) gcc libc6-dev make" ;;
-	bench) wanted="$(postgres_packages) gcc libc6-dev make valgrind pgbouncer" ;;
+	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl" ;;
+	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl valgrind pgbouncer" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;
 	*)
 		say "unknown purpose \"$purpose\": check, demo, bench or versions"

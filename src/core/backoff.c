@@ -11,16 +11,25 @@
 
 #include <math.h>
 
+/* A double up to 2^63 as an integer up to max: the cap itself may round up. */
+static int64_t
+to_us(double delay, int64_t max)
+{
+	return delay < (double) max ? (int64_t) delay : max;
+}
+
 int64_t
 rsl_backoff_delay(const rsl_backoff *backoff, int retry, int64_t previous_us,
 				  double random)
 {
 	double		base = (double) backoff->base_us;
 	double		max = (double) backoff->max_us;
-	double		delay = base * pow(backoff->factor, retry > 1 ? retry - 1 : 0);
+	double		delay = base;
 
-	/* also when the power is too large for a number */
-	if (!(delay <= max))
+	/* no base never grows; asked first, as 0 * infinity is not a number */
+	if (base > 0 && retry > 1)
+		delay *= pow(backoff->factor, retry - 1);
+	if (delay > max)
 		delay = max;
 
 	switch (backoff->jitter)
@@ -39,10 +48,8 @@ rsl_backoff_delay(const rsl_backoff *backoff, int retry, int64_t previous_us,
 					(double) previous_us : base;
 
 				delay = base + (3 * previous - base) * random;
-				if (!(delay <= max))
-					delay = max;
 				break;
 			}
 	}
-	return (int64_t) delay;
+	return to_us(delay, backoff->max_us);
 }

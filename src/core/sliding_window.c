@@ -3,7 +3,9 @@
  * sliding_window.c
  *		Counts of calls over the last seconds, in buckets of time.
  *
- * See sliding_window.h.
+ * See sliding_window.h.  The present slice counts from its begin, however
+ * young it is: the sum is over nine slices and the part of the tenth that has
+ * passed, so a call is forgotten after nine to ten tenths of the window.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,7 +32,9 @@ add_saturating(uint32_t a, uint32_t b)
 static int64_t
 epoch_of(const rsl_sliding_window *window, int64_t now_us)
 {
-	return now_us / window->bucket_us + 1;
+	int64_t		slices = now_us / window->bucket_us;
+
+	return slices < INT64_MAX ? slices + 1 : INT64_MAX;
 }
 
 void

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 #
-# A minute of PostgreSQL under more load than it can bear, without and with
-# resilience.  Builds and installs the extension, starts a throw-away server
-# in a temporary folder, and removes it again however this ends.
+# Two minutes of PostgreSQL under more load than it can bear, and of a foreign
+# server that fails, without and with resilience.  Builds and installs the
+# extension, starts throw-away servers in a temporary folder, and removes them
+# again however this ends.
 #
 #   RSL_DEMO_SECONDS   seconds for each load phase (4)
 #   RSL_DEMO_INSTALLED if set: use what is installed, build nothing
@@ -300,6 +301,143 @@ scene_bulkhead() {
 	row "other roles meanwhile" "accepted" "accepted"
 }
 
+# The price list of another server.  Whoever asks gets an answer or an error;
+# both are counted, and neither ends the client.
+shop() {
+	start_cluster far "listen_addresses = '127.0.0.1'" "log_min_messages = fatal"
+	on far psql -X -q -v ON_ERROR_STOP=1 -c "CREATE TABLE price AS SELECT i AS item, i % 97 + 1 AS cents FROM generate_series(1, 10000) i" \
+		-c "CREATE UNIQUE INDEX ON price (item)"
+	on demo psql -X -q -v ON_ERROR_STOP=1 -d demo <<-SQL
+		CREATE EXTENSION postgres_fdw;
+		CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${RSL_PORT[far]}', dbname 'postgres');
+		CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'postgres', password_required 'false');
+		CREATE FOREIGN TABLE price (item int, cents int) SERVER far;
+		CREATE TABLE price_of_yesterday AS SELECT * FROM price;
+		CREATE UNIQUE INDEX ON price_of_yesterday (item);
+		GRANT SELECT ON price, price_of_yesterday TO app;
+		CREATE SEQUENCE answered; CREATE SEQUENCE failed;
+		GRANT USAGE ON SEQUENCE answered, failed TO app;
+		CREATE FUNCTION ask(wanted int) RETURNS int LANGUAGE plpgsql AS \$\$
+		DECLARE result int;
+		BEGIN
+		  SELECT cents INTO result FROM price WHERE item = wanted;
+		  PERFORM nextval('answered');
+		  RETURN result;
+		EXCEPTION WHEN OTHERS THEN
+		  PERFORM nextval('failed');
+		  RETURN NULL;
+		END \$\$;
+	SQL
+	printf '%s\n' '\set item random(1, 10000)' 'SELECT ask(:item);' >"$RSL_TMP/ask.sql"
+	chmod 644 "$RSL_TMP/ask.sql"
+}
+
+# Something that accepts connections on the far server's port and is silent.
+silence() {
+	background perl -MSocket -e 'socket(my $s, PF_INET, SOCK_STREAM, 0) or die; setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);
+		bind($s, sockaddr_in($ARGV[0], INADDR_LOOPBACK)) or die "bind: $!"; listen($s, 1000) or die; sleep 120' "${RSL_PORT[far]}"
+	SILENCE=$RSL_LAST_PID
+}
+
+# customers SECONDS: 16 clients that ask 400 times a second.  They may hang, so
+# they are cut off, and what they did is read from their log.
+customers() {
+	rm -f "$RSL_TMP"/ask.log.*
+	background exec_on demo timeout --foreground -s KILL "$1" pgbench -U app -n -c 16 -j 1 -R 400 -T 60 -f "$RSL_TMP/ask.sql" \
+		-l --log-prefix="$RSL_TMP/ask.log" demo >"$RSL_TMP/ask.out" 2>&1
+	CUSTOMERS=$RSL_LAST_PID
+}
+
+asked() { sql_demo "SELECT (SELECT last_value FROM answered)::text || ' ' || (SELECT last_value FROM failed)"; }
+
+# watch_customers NAME: after the clients have gone on for a while
+watch_customers() {
+	local a0 f0 a1 f1
+	read -r a0 f0 <<<"$(asked)"
+	sleep "$SECONDS_EACH"
+	read -r a1 f1 <<<"$(asked)"
+	BLOCKED=$(sql_demo "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND now() - query_start > '0.5 s'")
+	ANSWERS=$(((a1 - a0) / SECONDS_EACH)) ERRORS=$(((f1 - f0) / SECONDS_EACH))
+	progress_end
+	say "$1: $ANSWERS answers/s, $ERRORS errors/s, $BLOCKED of 16 sessions blocked"
+}
+
+breakers_view() {
+	show "SELECT name, state, calls_in_flight AS calls, open_count AS opened, failure_total AS failures, rejected_total AS rejected, fallback_total AS fallbacks, last_sqlstate, probe_total AS probes, last_probe_result FROM resilience.breakers"
+}
+
+scene_breaker() {
+	local open_after closed_after begun blocked_without answers_without dead_without
+	limit -1
+	title "4. A foreign server dies, then hangs: without a circuit breaker it takes every session with it."
+	step "start a second server, whose table of prices the first one reads by postgres_fdw" shop
+
+	progress "16 clients ask for prices"
+	customers $((2 * SECONDS_EACH + 6))
+	sleep 1
+	watch_customers "no breaker, the far server works"
+	stop_cluster far immediate
+	watch_customers "no breaker, the far server is dead"
+	dead_without="$ANSWERS/s"
+	silence
+	sleep 1
+	watch_customers "no breaker, the far server accepts connections and is silent"
+	blocked_without=$BLOCKED answers_without=$ANSWERS
+	end_background "$CUSTOMERS"
+	end_background "$SILENCE"
+	launch_cluster far
+
+	say "" "demo=# SELECT resilience.create_breaker('prices', 'far', call_timeout => '1 s', reset_timeout => '1 s', on_open => 'fallback');" \
+		"demo=# SELECT resilience.set_fallback('price', 'price_of_yesterday');"
+	sql_demo "SELECT resilience.create_breaker('prices', 'far', call_timeout => '1 s', reset_timeout => '1 s', on_open => 'fallback')" >/dev/null
+	sql_demo "SELECT resilience.set_fallback('price', 'price_of_yesterday')" >/dev/null
+	progress "16 clients ask for prices"
+	customers $((4 * SECONDS_EACH + 20))
+	sleep 1
+	watch_customers "with a breaker, the far server works"
+	breakers_view
+	begun=$(date +%s%N)
+	stop_cluster far immediate
+	open_after=$(state_after open "$begun")
+	say "" "the far server is killed: $open_after ms later the breaker is open"
+	watch_customers "with a breaker, the far server is dead"
+	row "foreign server dead: answers (asked: 400/s)" "$dead_without" "$ANSWERS/s"
+	expect "the fallback did not answer" "$ANSWERS > 100"
+	show "EXPLAIN (COSTS OFF) SELECT * FROM price WHERE item = 7"
+	breakers_view
+	begun=$(date +%s%N)
+	launch_cluster far
+	closed_after=$(state_after closed "$begun")
+	say "" "the far server is started again: $closed_after ms later the breaker is closed"
+	row "foreign server back: time from its start to closed" "-" "$closed_after ms"
+	expect "the breaker was not closed in time" "$closed_after < 6000"
+	stop_cluster far immediate
+	silence
+	sleep 4                 # some sessions have to find out
+	watch_customers "with a breaker, the far server accepts connections and is silent"
+	breakers_view
+	row "foreign server silent: sessions blocked, of 16" "$blocked_without" "$BLOCKED"
+	row "foreign server silent: answers (asked: 400/s)" "$answers_without/s" "$ANSWERS/s"
+	expect "sessions are blocked in spite of the breaker" "$BLOCKED <= 1"
+	expect "the fallback did not answer" "$ANSWERS > 100"
+	expect "without a breaker nothing was blocked" "$blocked_without >= 15"
+	end_background "$SILENCE"
+	launch_cluster far
+	say "" "the far server is back: $(state_after closed "$(date +%s%N)") ms later the breaker is closed"
+	watch_customers "with a breaker, the far server works again"
+	end_background "$CUSTOMERS"
+}
+
+# state_after STATE NANOSECONDS: wait for a state, print how long it took, in ms
+state_after() {
+	local i
+	for ((i = 0; i < 1000; i++)); do
+		[[ $(sql_demo "SELECT state FROM resilience.breakers WHERE name = 'prices'") == "$1" ]] && break
+		sleep 0.01
+	done
+	echo $((($(date +%s%N) - $2) / 1000000))
+}
+
 # --- the table -------------------------------------------------------------
 
 row() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$RSL_TMP/table.tsv"; }
@@ -328,13 +466,14 @@ main() {
 	RSL_ON_EXIT=on_exit
 	rsl_begin
 	: >"$RSL_TMP/table.tsv"
-	title "resilience: $(postgres --version), $RSL_CORES cores.  About a minute; ctrl-C stops it and cleans up."
+	title "resilience: $(postgres --version), $RSL_CORES cores.  About two minutes; ctrl-C stops it and cleans up."
 	[[ ${RSL_DEMO_INSTALLED:-} ]] || step "build and install the extension" build
 	have_extension || die "resilience is not installed for this PostgreSQL"
 	step "start a throw-away server in $RSL_TMP" stage
 	scene_collapse
 	scene_priority
 	scene_bulkhead
+	scene_breaker
 	table
 	keep
 	say "$((SECONDS - BEGUN)) s in all."
