@@ -12,6 +12,7 @@
 #   recovery      how fast goodput returns after ten seconds of overload
 #   scaling       cost with many bulkheads and with many idle sessions
 #   memory        shared memory for 1 000 sessions
+#   breaker       what a guarded foreign server costs, and how fast a breaker acts
 #   all           all of the above, and the table at the end (the default)
 #   sweep         find the best fixed limits (slow; not part of "all")
 #   summary       only print the table again, from the last results
@@ -1058,6 +1059,137 @@ row() {
 	outf '%-88s %-26s %10s  %s' "$1" "$2" "$3" "$verdict"
 }
 
+# --- breaker ---------------------------------------------------------------
+
+# Files stand in for foreign servers where only our own cost matters: there is
+# no network in the figures, and a row takes so little time that ours shows.
+prepare_breaker() {
+	start_cluster far "listen_addresses = '127.0.0.1'" "log_connections = on" "log_min_messages = warning"
+	on far psql -X -q -v ON_ERROR_STOP=1 -c "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i" -c "CREATE UNIQUE INDEX ON t (i)"
+	start_cluster near "shared_preload_libraries = 'resilience'" "max_parallel_workers_per_gather = 0"
+	seq 1 500000 >"$RSL_TMP/rows.csv"
+	echo 1 >"$RSL_TMP/row.csv"
+	chmod 644 "$RSL_TMP"/row*.csv
+	on near psql -X -q -v ON_ERROR_STOP=1 >/dev/null <<-SQL
+		CREATE ROLE bench LOGIN;
+		CREATE EXTENSION resilience; CREATE EXTENSION file_fdw; CREATE EXTENSION postgres_fdw;
+		CREATE SERVER bare FOREIGN DATA WRAPPER file_fdw;
+		CREATE SERVER guarded FOREIGN DATA WRAPPER file_fdw;
+		CREATE SERVER far_bare FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${RSL_PORT[far]}', dbname 'postgres');
+		CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${RSL_PORT[far]}', dbname 'postgres');
+		CREATE USER MAPPING FOR PUBLIC SERVER far_bare OPTIONS (user 'postgres', password_required 'false');
+		CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'postgres', password_required 'false');
+		CREATE FOREIGN TABLE rows_bare (i int) SERVER bare OPTIONS (filename '$RSL_TMP/rows.csv');
+		CREATE FOREIGN TABLE rows_guarded (i int) SERVER guarded OPTIONS (filename '$RSL_TMP/rows.csv');
+		CREATE FOREIGN TABLE row_bare (i int) SERVER bare OPTIONS (filename '$RSL_TMP/row.csv');
+		CREATE FOREIGN TABLE row_guarded (i int) SERVER guarded OPTIONS (filename '$RSL_TMP/row.csv');
+		CREATE FOREIGN TABLE far_bare (i int) SERVER far_bare OPTIONS (table_name 't');
+		CREATE FOREIGN TABLE far (i int) SERVER far OPTIONS (table_name 't');
+		GRANT SELECT ON ALL TABLES IN SCHEMA public TO bench;
+		SELECT resilience.create_breaker('files', 'guarded');
+		SELECT resilience.create_breaker('far', 'far', reset_timeout => '1 s', jitter => 0);
+		CREATE FUNCTION repeat_statement(statement text, n int) RETURNS float8 LANGUAGE plpgsql AS \$\$
+		DECLARE t0 timestamptz;
+		BEGIN
+		  EXECUTE format('CREATE OR REPLACE FUNCTION pg_temp.f(n int) RETURNS void LANGUAGE plpgsql AS %L',
+		    format('BEGIN FOR k IN 1..n LOOP PERFORM * FROM %s; END LOOP; END', statement));
+		  PERFORM pg_temp.f(10);
+		  t0 := clock_timestamp();
+		  PERFORM pg_temp.f(n);
+		  RETURN extract(epoch FROM clock_timestamp() - t0) * 1e6 / n;
+		END \$\$;
+		CREATE FUNCTION time_of(statement text) RETURNS float8 LANGUAGE plpgsql AS \$\$
+		DECLARE t0 timestamptz := clock_timestamp();
+		BEGIN
+		  EXECUTE statement;
+		  RETURN extract(epoch FROM clock_timestamp() - t0) * 1e6;
+		END \$\$;
+	SQL
+}
+
+# compare_pairs SQL_A SQL_B ROUNDS: medians of both and of their differences,
+# in one session, by turns, in A, B and DIFFERENCE
+compare_pairs() {
+	local round
+	for ((round = 1; round <= $3; round++)); do
+		echo "SELECT ($1), ($2);"
+		echo "SELECT b, a FROM (SELECT ($2) AS a, ($1) AS b OFFSET 0) x;"
+	done | on near psql -X -q -At -F ' ' -v ON_ERROR_STOP=1 >"$RSL_TMP/pairs"
+	A=$(awk '{ print $1 }' "$RSL_TMP/pairs" | median)
+	B=$(awk '{ print $2 }' "$RSL_TMP/pairs" | median)
+	DIFFERENCE=$(awk '{ print $2 - $1 }' "$RSL_TMP/pairs" | median)
+}
+
+breaker_is() {
+	local i begun=$2
+	for ((i = 0; i < 3000; i++)); do
+		[[ $(sql near "SELECT state FROM resilience.breakers WHERE name = 'far'") == "$1" ]] && break
+	done
+	echo $((($(date +%s%N) - begun) / 1000000))
+}
+
+section_breaker() {
+	local round begun log before after
+	build_load
+	section breaker "Circuit breakers on foreign servers"
+	prepare_breaker
+
+	compare_pairs "repeat_statement('row_bare', 2000)" "repeat_statement('row_guarded', 2000)" 15
+	outf 'One row of a file, a statement:       %8.2f us, guarded %8.2f us: + %.2f us' "$A" "$B" "$DIFFERENCE"
+	figure breaker_statement_us "$(printf %.2f "$DIFFERENCE")"
+	compare_pairs "repeat_statement('far_bare WHERE i = 5', 500)" "repeat_statement('far WHERE i = 5', 500)" 15
+	outf 'One row by postgres_fdw, a statement: %8.2f us, guarded %8.2f us: + %.2f us' "$A" "$B" "$DIFFERENCE"
+	compare_pairs "time_of('SELECT count(*) FROM rows_bare')" "time_of('SELECT count(*) FROM rows_guarded')" 15
+	outf 'A file, a row:                        %8.1f ns, guarded %8.1f ns: + %.1f ns' "$(calc "$A / 500" %.3f)" "$(calc "$B / 500" %.3f)" \
+		"$(calc "$DIFFERENCE / 500" %.3f)"
+	figure breaker_row_ns "$(calc "$DIFFERENCE / 500" %.1f)"
+
+	out ""
+	rm -f "$RSL_TMP"/breaker.*
+	sql near "SELECT resilience.force_breaker('far', 'open')" >/dev/null
+	before=$(grep -c "connection received" "$RSL_TMP/far.log" || true)
+	for round in 1 2 3; do
+		load near -d "dbname=postgres user=bench" -T 2 -w 0.3 -q "SELECT 1"
+		echo "$(l tps) $(l server_us_per_op)" >>"$RSL_TMP/breaker.select"
+		load near -d "dbname=postgres user=bench" -T 2 -w 0.3 -q "SELECT i FROM far"
+		[[ $L_RESULT == *failed_08R01=* && $(l ok) == 0 ]] || die "expected only rejections with 08R01: $L_RESULT"
+		echo "$(l failed_per_s) $(l server_us_per_op)" >>"$RSL_TMP/breaker.open"
+		load near -d "dbname=postgres user=bench" -T 2 -w 0.3 -q "SELECT 1/0"
+		echo "$(l failed_per_s) $(l server_us_per_op)" >>"$RSL_TMP/breaker.error"
+	done
+	after=$(grep -c "connection received" "$RSL_TMP/far.log" || true)
+	sql near "SELECT resilience.force_breaker('far', 'auto')" >/dev/null
+	for round in select error open; do
+		outf '%-38s %8.0f /s, server CPU %6.1f us' "$(case $round in select) echo "SELECT 1" ;; error) echo "SELECT 1/0" ;; *) echo "a foreign table, breaker open" ;; esac)" \
+			"$(awk '{ print $1 }' "$RSL_TMP/breaker.$round" | median)" "$(awk '{ print $2 }' "$RSL_TMP/breaker.$round" | median)"
+	done
+	figure breaker_open "$(calc "$(awk '{ print $2 }' "$RSL_TMP/breaker.open" | median) / $(awk '{ print $2 }' "$RSL_TMP/breaker.select" | median)")"
+	out "  connection attempts at the foreign server meanwhile: $((after - before))"
+	figure breaker_attempts "$((after - before))"
+
+	out ""
+	for round in 1 2 3; do
+		sql near "SELECT resilience.reset_breaker('far')" >/dev/null
+		background exec_on near "$LOAD" -n 16 -T 20 -d "dbname=postgres user=bench" -q "SELECT i FROM far WHERE i = 5" >"$RSL_TMP/breaker.load" 2>&1
+		sleep 1
+		begun=$(date +%s%N)
+		stop_cluster far immediate
+		breaker_is open "$begun" >>"$RSL_TMP/breaker.trip"
+		sleep 1.5
+		before=$(grep -c "connection received" "$RSL_TMP/far.log" || true)
+		launch_cluster far
+		begun=$(date +%s%N)
+		breaker_is closed "$begun" >>"$RSL_TMP/breaker.recovery"
+		end_background "$RSL_LAST_PID"
+	done
+	out "16 sessions, the foreign server is stopped (-m immediate): $(median <"$RSL_TMP/breaker.trip") ms from the order to stop until all fail fast"
+	figure breaker_trip_ms "$(median <"$RSL_TMP/breaker.trip")"
+	out "it is started again (reset_timeout 1 s): $(sort -g "$RSL_TMP/breaker.recovery" | tr '\n' ' ')ms from ready to closed"
+	figure breaker_recovery_ms "$(sort -g "$RSL_TMP/breaker.recovery" | tail -n 1)"
+	stop_cluster near
+	stop_cluster far
+}
+
 summary() {
 	local n
 	section summary "The numbers to reach (DESIGN.md), as measured last"
@@ -1084,6 +1216,12 @@ summary() {
 	row "cost per statement, 128 bulkheads / 1 (instructions)" "<= 1.05" "$(f scaling_bulkheads)" "v <= 1.05"
 	row "cost per statement, 1 000 idle sessions / none (CPU; plain: $(f scaling_idle_bare))" "<= 1.05" "$(f scaling_idle_many)" "v <= 1.05"
 	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
+	row "a guarded foreign server, breaker closed: us for each statement" "<= 1" "$(f breaker_statement_us)" "v <= 1"
+	row "the same: ns for each row" "<= 10" "$(f breaker_row_ns)" "v <= 10"
+	row "a statement rejected by an open breaker / SELECT 1, CPU of the server" "<= 1" "$(f breaker_open)" "v <= 1"
+	row "connection attempts while open" "0" "$(f breaker_attempts)" "v == 0"
+	row "from the order to stop the foreign server to failing fast, 16 sessions, ms" "" "$(f breaker_trip_ms)" "v >= 0"
+	row "from its return to closed, ms (probe period 1 s)" "<= 1200" "$(f breaker_recovery_ms)" "v <= 1200"
 	out ""
 	out "Details: ${RESULTS#"$RSL_TOP"/}/*.txt, picture: ${RESULTS#"$RSL_TOP"/}/overload.svg"
 }
@@ -1092,7 +1230,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery scaling memory curve summary)
+		wanted=(instructions overhead priority refusal recovery scaling memory breaker curve summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1100,7 +1238,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | priority | refusal | recovery | scaling | memory | sweep | summary) ;;
+			instructions | overhead | curve | priority | refusal | recovery | scaling | memory | breaker | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
