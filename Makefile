@@ -17,7 +17,7 @@ EXTENSION = resilience
 MODULE_big = resilience
 DATA = $(wildcard sql/resilience--*.sql)
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
-PGFILEDESC = "resilience - bulkheads and load shedding"
+PGFILEDESC = "resilience - bulkheads, load shedding, circuit breakers, retries"
 
 PG_CPPFLAGS = -I$(srcdir)/src -I$(libpq_srcdir)
 SHLIB_LINK_INTERNAL = $(libpq)

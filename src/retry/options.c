@@ -16,6 +16,7 @@
 #include "common/pg_prng.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
+#include "parser/scansup.h"
 #include "retry/retry.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -165,6 +166,9 @@ get_backoff(FunctionCallInfo fcinfo, int arg, rsl_backoff *backoff)
 				 errmsg("backoff_factor of a retry must be at least 1"),
 				 errdetail("backoff_factor=%g", backoff->factor),
 				 errhint("Use 2 to double the delay each time, 1 to leave it as it is.")));
+	/* no delay grows into none, however fast */
+	if (backoff->base_us == 0)
+		backoff->factor = 1.0;
 	backoff->jitter = get_jitter(fcinfo, arg + 3);
 }
 
@@ -298,6 +302,7 @@ split_statements(const char *sql, bool transaction)
 	{
 		RawStmt    *raw = lfirst_node(RawStmt, lc);
 		const char *start = sql + Max(raw->stmt_location, 0);
+		int			length = raw->stmt_len > 0 ? raw->stmt_len : strlen(start);
 		Node	   *stmt = raw->stmt;
 
 		if (IsA(stmt, TransactionStmt))
@@ -322,8 +327,9 @@ split_statements(const char *sql, bool transaction)
 					 errdetail("What the client has sent cannot be sent again."),
 					 errhint("COPY into a table first, outside of the retry.")));
 
-		statements = lappend(statements, raw->stmt_len > 0 ?
-							 pnstrdup(start, raw->stmt_len) : pstrdup(start));
+		for (; length > 0 && scanner_isspace(*start); length--)
+			start++;
+		statements = lappend(statements, pnstrdup(start, length));
 	}
 	return statements;
 }

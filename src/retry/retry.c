@@ -76,7 +76,7 @@ typedef struct retry_call
 	row_receiver *rows;			/* retry_query() */
 	bool		transaction;	/* retry_transaction() */
 	SavedTransactionCharacteristics characteristics;
-	bool		had_xid;		/* before the first attempt */
+	bool		worked_before;	/* before the first attempt */
 
 	int64		start_us;
 	int			attempts;
@@ -100,8 +100,9 @@ give_up(retry_call *call, ErrorData *error, rsl_retry_result result,
 	if (result == RSL_RETRY_EXHAUSTED && call->options.max_retries > 0)
 		line = psprintf("%s: %s", call->function, reason);
 	else if (call->attempts > 1)
-		line = psprintf("%s: not retried after %d retries: %s", call->function,
-						call->attempts - 1, reason);
+		line = psprintf("%s: not retried after %d %s: %s", call->function,
+						call->attempts - 1,
+						call->attempts == 2 ? "retry" : "retries", reason);
 	else
 		line = psprintf("%s: not retried: %s", call->function, reason);
 	error->context = error->context ?
@@ -124,10 +125,17 @@ give_up_for_budget(retry_call *call, ErrorData *error)
 }
 
 /*
- * Does the error concern what the transaction has done before the call?  The
- * subtransaction has been rolled back, so what locks there are are not its
- * own.
+ * Does this transaction hold what others may wait for, or what would be lost
+ * if it were rolled back?
  */
+static bool
+has_done_work(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		(rsl_lock_state(MyProc) & RSL_LOCKS_STRONG) != 0;
+}
+
+/* Does the error concern what the transaction has done before the call? */
 static void
 check_surroundings(retry_call *call, ErrorData *error)
 {
@@ -142,8 +150,7 @@ check_surroundings(retry_call *call, ErrorData *error)
 	}
 	else if ((error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 			  error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
-			 (call->had_xid ||
-			  (rsl_lock_state(MyProc) & RSL_LOCKS_STRONG) != 0))
+			 call->worked_before)
 	{
 		reason = "the transaction has done work before";
 		hint = "Not retried: the transaction holds locks or changes from before that a retry cannot undo. " REDO_HINT;
@@ -151,8 +158,11 @@ check_surroundings(retry_call *call, ErrorData *error)
 	else
 		return;
 
-	error->hint = error->hint ? psprintf("%s %s", error->hint, hint) :
-		pstrdup(hint);
+	/* a retry within a retry has said it already */
+	if (error->hint == NULL)
+		error->hint = pstrdup(hint);
+	else if (strstr(error->hint, REDO_HINT) == NULL)
+		error->hint = psprintf("%s %s", error->hint, hint);
 	give_up(call, error, RSL_RETRY_NOT_RETRYABLE, reason);
 }
 
@@ -247,7 +257,7 @@ decide(retry_call *call, ErrorData *error)
 	deadline = passed_deadline(call, delay);
 	if (deadline != NULL)
 		give_up(call, error, RSL_RETRY_DEADLINE,
-				psprintf("waiting %g ms would pass %s", delay / 1000.0, deadline));
+				psprintf("waiting %.3f s would pass %s", delay / 1e6, deadline));
 
 	if (call->budget != NULL && rsl_mode_setting != RSL_MODE_OFF &&
 		!rsl_retry_budget_take(call->budget) &&
@@ -425,7 +435,7 @@ run(retry_call *call)
 	int			last_sqlstate = 0;
 
 	call->start_us = rsl_now_us();
-	call->had_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	call->worked_before = has_done_work();
 	if (call->budget != NULL)
 		rsl_retry_budget_deposit(call->budget);
 
@@ -622,7 +632,7 @@ check_top_level(FunctionCallInfo fcinfo)
 		!IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic;
 
-	if (atomic && IsTransactionBlock())
+	if (IsTransactionBlock() && !IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run inside a transaction block",
@@ -634,10 +644,9 @@ check_top_level(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("%s must be called at top level",
 						"resilience.retry_transaction()"),
-				 errdetail("Each attempt is a transaction of its own, which a function, or a block with EXCEPTION, cannot begin."),
+				 errdetail("Each attempt is a transaction of its own, which a function, or a block with EXCEPTION or SAVEPOINT, cannot begin."),
 				 errhint("CALL it by itself, or from a procedure or DO block that may COMMIT. Elsewhere use resilience.retry().")));
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		(rsl_lock_state(MyProc) & RSL_LOCKS_STRONG) != 0)
+	if (has_done_work())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run in a transaction that has done work",
