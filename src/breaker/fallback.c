@@ -47,6 +47,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
@@ -61,7 +62,7 @@ typedef struct planning
 static planning *current_planning = NULL;
 
 /* the breakers of this database with on_open = fallback */
-static int	candidates[64];
+static int *candidates = NULL;
 static int	ncandidates = 0;
 static uint64 candidates_generation = 0;
 
@@ -75,14 +76,16 @@ find_candidates(void)
 
 	if (generation == candidates_generation)
 		return;
+	if (candidates == NULL)
+		candidates = MemoryContextAlloc(TopMemoryContext,
+										rsl_breakers_shmem->nbreakers * sizeof(int));
 	ncandidates = 0;
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 	{
 		if (rsl_breakers[i].published &&
 			rsl_breakers[i].policy.home_database == MyDatabaseId &&
-			rsl_breakers[i].policy.on_open == RSL_ON_OPEN_FALLBACK &&
-			ncandidates < lengthof(candidates))
+			rsl_breakers[i].policy.on_open == RSL_ON_OPEN_FALLBACK)
 			candidates[ncandidates++] = i;
 	}
 	LWLockRelease(rsl_config_lock);

@@ -53,6 +53,7 @@ typedef struct guarded_scan
 	int			eflags;
 	bool		fresh;			/* the next row may mean a remote query */
 	bool		empty;			/* answer with no rows */
+	bool		pending;		/* an asynchronous answer is awaited */
 	bool		direct;			/* a remote UPDATE or DELETE */
 } guarded_scan;
 
@@ -468,7 +469,7 @@ async_request(AsyncRequest *areq)
 	}
 	RSL_GUARDED(scan->base.guard, RSL_SECTION_TIMED, "request",
 				scan->base.fdw->ForeignAsyncRequest(areq));
-	rsl_guard_await(scan->base.guard, areq->callback_pending);
+	rsl_guard_await(scan->base.guard, &scan->pending, areq->callback_pending);
 }
 
 static void
@@ -487,10 +488,10 @@ async_notify(AsyncRequest *areq)
 	guarded_scan *scan = (guarded_scan *)
 		((ForeignScanState *) areq->requestee)->fdwroutine;
 
-	rsl_guard_await(scan->base.guard, false);
+	rsl_guard_await(scan->base.guard, &scan->pending, false);
 	RSL_GUARDED(scan->base.guard, RSL_SECTION_TIMED, "fetch",
 				scan->base.fdw->ForeignAsyncNotify(areq));
-	rsl_guard_await(scan->base.guard, areq->callback_pending);
+	rsl_guard_await(scan->base.guard, &scan->pending, areq->callback_pending);
 }
 
 static guarded_scan *

@@ -129,6 +129,7 @@ give_back_all(int code, Datum arg)
 		give_back(0, RSL_CALL_NEITHER, false);
 }
 
+/* Permits whose lease is over, or whose breaker is gone. */
 static void
 give_back_expired(void)
 {
@@ -136,7 +137,8 @@ give_back_expired(void)
 
 	for (int i = nheld - 1; i >= 0; i--)
 	{
-		if (now - held[i].since >= held[i].lease_us)
+		if (now - held[i].since >= held[i].lease_us ||
+			held[i].call.uid != pg_atomic_read_u32(&rsl_breakers[held[i].call.breaker].uid))
 			give_back(i, RSL_CALL_NEITHER, false);
 	}
 }
@@ -184,7 +186,8 @@ breaker_acquire(PG_FUNCTION_ARGS)
  * breaker_record(name text, success boolean, duration interval = NULL)
  *		returns void
  *
- * What came of the oldest call that this session acquired.  Without one it is
+ * What came of the call that this session acquired last: one that was
+ * forgotten does not lend its time to those after it.  Without any it is
  * counted as a call of its own, unless the breaker is not closed: then nobody
  * allowed it.  Without a duration it is the time since breaker_acquire().
  */
@@ -213,24 +216,28 @@ breaker_record(PG_FUNCTION_ARGS)
 					 errdetail("duration_ms=%.3f", ms)));
 	}
 
-	for (int i = nheld - 1; i >= 0; i--)
+	for (int i = nheld - 1; i >= 0 && found < 0; i--)
 	{
-		if (held[i].call.breaker == index)
+		if (held[i].call.breaker == index &&
+			held[i].call.uid == pg_atomic_read_u32(&rsl_breakers[index].uid))
 			found = i;
 	}
 	if (found >= 0)
 	{
+		/* also when its lease is over: here it is */
 		if (ms < 0)
 			ms = (rsl_now_us() - held[found].since) / 1000.0;
 		give_back(found, outcome, ms * 1000 >= policy->config.slow_call_us);
+		give_back_expired();
 	}
 	else if (RSL_GATE_POSITION(pg_atomic_read_u64(&rsl_breakers[index].gate)) ==
 			 RSL_BREAKER_CLOSED)
 	{
 		rsl_call	call;
 
+		/* should it have opened in this moment, this is no trial */
 		if (rsl_call_enter(&call, index, true) == RSL_ADMITTED)
-			rsl_call_leave(&call, outcome,
+			rsl_call_leave(&call, call.permit.trial ? RSL_CALL_NEITHER : outcome,
 						   ms * 1000 >= policy->config.slow_call_us, 0, NULL);
 	}
 	PG_RETURN_VOID();

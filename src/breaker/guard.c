@@ -106,7 +106,7 @@ timer_tick(void)
 	dlist_foreach(iter, &open_guards)
 	{
 		guard = dlist_container(rsl_guard, node, iter.cur);
-		if (guard->pending_since > 0 && guard->timeout_us > 0 &&
+		if (guard->pending > 0 && guard->timeout_us > 0 &&
 			now - guard->pending_since >= guard->timeout_us)
 		{
 			strike(guard);
@@ -283,6 +283,7 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 	guard->key = key;
 	guard->timeout_us = policy->call_timeout_ms * INT64CONST(1000);
 	guard->busy_us = 0;
+	guard->pending = 0;
 	guard->pending_since = 0;
 	guard->answered = false;
 	guard->open = true;
@@ -346,18 +347,18 @@ rsl_guard_unwatch(rsl_guard *guard)
 
 /* An asynchronous answer is awaited from now on, or has come. */
 void
-rsl_guard_await(rsl_guard *guard, bool pending)
+rsl_guard_await(rsl_guard *guard, bool *was_pending, bool pending)
 {
-	if (pending)
-	{
-		if (guard->pending_since == 0)
-			guard->pending_since = rsl_now_us();
-	}
-	else if (guard->pending_since != 0)
-	{
-		guard->busy_us += rsl_now_us() - guard->pending_since;
-		guard->pending_since = 0;
-	}
+	int64		now;
+
+	if (*was_pending == pending)
+		return;
+	*was_pending = pending;
+	now = rsl_now_us();
+	if (guard->pending > 0)
+		guard->busy_us += now - guard->pending_since;
+	guard->pending_since = now;
+	guard->pending += pending ? 1 : -1;
 }
 
 /*
@@ -512,6 +513,9 @@ judge(rsl_guard *guard, const ErrorData *edata, int64 elapsed, int *sqlstate)
 		RSL_CALL_FAILURE : RSL_CALL_SUCCESS;
 }
 
+#define TIMEOUT_HINT \
+	"The call took longer than the call_timeout of the circuit breaker. What it did on the other side is not known."
+
 static void
 raise_timeout(rsl_guard *guard, const char *phase, int64 elapsed)
 {
@@ -527,7 +531,7 @@ raise_timeout(rsl_guard *guard, const char *phase, int64 elapsed)
 			 errdetail("breaker=%s phase=%s call_timeout_ms=%d elapsed_ms=" INT64_FORMAT " started=true",
 					   guard->policy->name, phase,
 					   guard->policy->call_timeout_ms, elapsed / 1000),
-			 errhint("The call took longer than the call_timeout of the circuit breaker. What it did on the other side is not known.")));
+			 errhint(TIMEOUT_HINT)));
 }
 
 /*
@@ -584,7 +588,9 @@ rsl_section_failed(rsl_section *section, const char *phase)
 
 	if (error_is_charged)
 	{
+		/* whoever opened it may not get to close it: end it here */
 		guard->answered = true;
+		rsl_guard_close(guard);
 		return;
 	}
 	error_is_charged = true;
@@ -663,6 +669,7 @@ rsl_guard_rewrite_error(ErrorData *edata)
 							 guard->policy->name,
 							 guard->watching ? "commit" : "asynchronous",
 							 guard->policy->call_timeout_ms);
+	edata->hint = pstrdup(TIMEOUT_HINT);
 	return true;
 }
 

@@ -30,7 +30,8 @@ typedef struct rsl_guard
 	const void *key;			/* whose call this is: an EState, or NULL */
 	int64		timeout_us;		/* call_timeout; 0 = none */
 	int64		busy_us;		/* time spent in sections */
-	int64		pending_since;	/* an asynchronous answer is awaited; 0 = no */
+	int			pending;		/* asynchronous answers that are awaited */
+	int64		pending_since;	/* the last of them was asked or answered */
 	bool		answered;		/* a section has returned */
 	bool		open;			/* false once the outcome is recorded */
 	bool		watching;		/* for the timer only: see rsl_guard_watch() */
@@ -71,7 +72,7 @@ extern void rsl_guard_close(rsl_guard *guard);
 extern void rsl_guard_watch(rsl_guard *guard, const rsl_breaker_policy *policy,
 							void (*on_timeout) (rsl_guard *));
 extern void rsl_guard_unwatch(rsl_guard *guard);
-extern void rsl_guard_await(rsl_guard *guard, bool pending);
+extern void rsl_guard_await(rsl_guard *guard, bool *was_pending, bool pending);
 
 extern void rsl_section_enter_timed(rsl_section *section);
 extern void rsl_section_leave_timed(rsl_section *section);

@@ -14,7 +14,7 @@
 
 #define ERRCODE_BULKHEAD_FULL	MAKE_SQLSTATE('5','3','R','0','1')
 
-/* when to come back to a server that is only busy */
+/* when to come back to a server that is only busy, or is being tried */
 #define BUSY_RETRY_AFTER_MS		100
 
 /*
@@ -57,7 +57,8 @@ rsl_raise_rejection(int index, rsl_admittance admittance, const char *phase)
 		appendStringInfoString(&detail, " forced=open");
 	else
 		appendStringInfo(&detail, " retry_after_ms=" INT64_FORMAT,
-						 Max(numbers.retry_after_ms, 1));
+						 numbers.retry_after_ms > 0 ? numbers.retry_after_ms :
+						 BUSY_RETRY_AFTER_MS);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_BREAKER_OPEN),

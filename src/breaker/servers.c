@@ -11,12 +11,10 @@
  */
 #include "compat.h"
 
-#include "access/htup_details.h"
 #include "breaker/servers.h"
-#include "catalog/pg_proc.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
-#include "utils/builtins.h"
+#include "policy/breaker_policy.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
@@ -64,24 +62,6 @@ first_use(void)
 	CacheRegisterSyscacheCallback(FOREIGNTABLEREL, forget_tables, (Datum) 0);
 }
 
-/* Is this the handler of postgres_fdw, by whatever name? */
-static bool
-is_postgres_fdw_handler(Oid handler)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(handler));
-	Datum		source;
-	bool		isnull;
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-	result = !isnull &&
-		strcmp(TextDatumGetCString(source), "postgres_fdw_handler") == 0;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /* Does a list of options say that planning asks the server? */
 static bool
 estimates_remotely(List *options, bool otherwise)
@@ -105,7 +85,7 @@ describe(rsl_server *server)
 	ForeignDataWrapper *wrapper = GetForeignDataWrapper(catalog->fdwid);
 
 	server->fdw = rsl_original_routine(wrapper->fdwhandler);
-	server->is_postgres_fdw = is_postgres_fdw_handler(wrapper->fdwhandler);
+	server->is_postgres_fdw = rsl_is_postgres_fdw(wrapper->fdwhandler);
 	server->remote_estimate = server->is_postgres_fdw &&
 		estimates_remotely(catalog->options, false);
 	server->described = true;

@@ -287,6 +287,7 @@ rsl_breaker_record(rsl_breaker_state *state, const rsl_breaker_config *config,
 		return true;
 
 	one.failures = outcome == RSL_CALL_FAILURE ? 1 : 0;
+
 	one.slow = slow ? 1 : 0;
 	rsl_window_add(&state->window, now_us, &one);
 	if (outcome == RSL_CALL_FAILURE)

@@ -112,14 +112,18 @@ interval_us(HeapTuple tuple, TupleDesc desc, int column)
 	return (int64) (rsl_interval_column_ms(tuple, desc, column, 0) * 1000);
 }
 
-/* Is this foreign data wrapper postgres_fdw, which speaks libpq's protocol? */
-static bool
-is_postgres_fdw(Oid wrapper)
+/*
+ * Is this the handler function of postgres_fdw?  By its library: a wrapper
+ * that was made from it may have a function of the same name.
+ */
+bool
+rsl_is_postgres_fdw(Oid handler)
 {
-	Oid			handler = GetForeignDataWrapper(wrapper)->fdwhandler;
 	HeapTuple	tuple;
 	Datum		source;
-	bool		isnull;
+	Datum		library;
+	bool		no_source;
+	bool		no_library;
 	bool		result;
 
 	if (!OidIsValid(handler))
@@ -127,9 +131,11 @@ is_postgres_fdw(Oid wrapper)
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(handler));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-	result = !isnull &&
-		strcmp(TextDatumGetCString(source), "postgres_fdw_handler") == 0;
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &no_source);
+	library = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_probin, &no_library);
+	result = !no_source && !no_library &&
+		strcmp(TextDatumGetCString(source), "postgres_fdw_handler") == 0 &&
+		strcmp(TextDatumGetCString(library), "$libdir/postgres_fdw") == 0;
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -162,7 +168,7 @@ probe_target(ForeignServer *server, char *target)
 	ListCell   *cell;
 
 	target[0] = '\0';
-	if (!is_postgres_fdw(server->fdwid))
+	if (!rsl_is_postgres_fdw(GetForeignDataWrapper(server->fdwid)->fdwhandler))
 		return;
 	initStringInfo(&conninfo);
 	foreach(cell, server->options)

@@ -51,6 +51,7 @@ typedef struct rsl_breaker_set
 	rsl_breaker_policy *policies;
 } rsl_breaker_set;
 
+extern bool rsl_is_postgres_fdw(Oid handler);
 extern int	rsl_parse_on_open(const char *word);
 extern int	rsl_parse_force(const char *word);
 extern const char *rsl_force_name(int force);

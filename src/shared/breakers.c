@@ -11,6 +11,7 @@
 #include "compat.h"
 
 #include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/pool.h"
@@ -20,6 +21,12 @@
 rsl_breakers_shared *rsl_breakers_shmem = NULL;
 rsl_breaker *rsl_breakers = NULL;
 rsl_call_board *rsl_call_boards = NULL;
+
+/*
+ * A prober that has not looked for so long does not work: it never started
+ * (max_worker_processes), or a name server holds it up.
+ */
+#define PROBER_GONE_US		INT64CONST(10000000)
 
 #define PHYSICAL_BREAKERS	(rsl_max_breakers + RSL_DRAINING_BREAKERS)
 
@@ -73,6 +80,7 @@ rsl_breakers_shmem_init(void)
 	pg_atomic_init_u64(&rsl_breakers_shmem->generation, 1);
 	pg_atomic_init_u32(&rsl_breakers_shmem->npublished, 0);
 	pg_atomic_init_u32(&rsl_breakers_shmem->prober, 0);
+	pg_atomic_init_u64(&rsl_breakers_shmem->prober_looked, 0);
 	for (int i = 0; i < PHYSICAL_BREAKERS; i++)
 	{
 		rsl_breaker *breaker = &rsl_breakers[i];
@@ -105,6 +113,22 @@ rsl_wake_prober(void)
 
 	if (prober != 0)
 		SetLatch(&GetPGProcByNumber(prober - 1)->procLatch);
+}
+
+/*
+ * The configuration to decide by about a call: without a prober that works
+ * callers make the trials, or the breaker would stay open for ever.  Mutex
+ * held.
+ */
+static rsl_breaker_config
+config_for_calls(const rsl_breaker *breaker, int64 now)
+{
+	rsl_breaker_config config = breaker->config;
+	int64		looked = pg_atomic_read_u64(&rsl_breakers_shmem->prober_looked);
+
+	if (now - looked >= PROBER_GONE_US)
+		config.probe = false;
+	return config;
 }
 
 /*
@@ -171,6 +195,8 @@ rsl_breaker_blocks(int index)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
 	uint64		gate = pg_atomic_read_u64(&breaker->gate);
+	int64		now = rsl_now_us();
+	rsl_breaker_config config;
 	bool		blocks;
 
 	if (RSL_GATE_MODE(gate) != RSL_MODE_ENFORCE ||
@@ -179,12 +205,13 @@ rsl_breaker_blocks(int index)
 		return false;
 
 	SpinLockAcquire(&breaker->mutex);
-	if (breaker->state.force == RSL_FORCE_OPEN || breaker->config.probe)
+	config = config_for_calls(breaker, now);
+	if (breaker->state.force == RSL_FORCE_OPEN || config.probe)
 		blocks = true;
 	else if (breaker->state.position == RSL_BREAKER_HALF_OPEN)
-		blocks = breaker->state.trials >= breaker->config.half_open_calls;
+		blocks = breaker->state.trials >= config.half_open_calls;
 	else
-		blocks = rsl_breaker_retry_after(&breaker->state, rsl_now_us()) > 0;
+		blocks = rsl_breaker_retry_after(&breaker->state, now) > 0;
 	SpinLockRelease(&breaker->mutex);
 	return blocks;
 }
@@ -232,12 +259,15 @@ rsl_call_enter(rsl_call *call, int index, bool nested)
 
 	if (unlikely(RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED))
 	{
+		int64		now = rsl_now_us();
+		rsl_breaker_config config;
 		bool		admitted;
 		bool		changed;
 
 		SpinLockAcquire(&breaker->mutex);
-		admitted = rsl_breaker_admit(&breaker->state, &breaker->config,
-									 rsl_now_us(), &call->permit);
+		config = config_for_calls(breaker, now);
+		admitted = rsl_breaker_admit(&breaker->state, &config, now,
+									 &call->permit);
 		changed = update_gate(breaker);
 		SpinLockRelease(&breaker->mutex);
 		if (changed)
@@ -283,6 +313,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 	bool		counted;
 	bool		changed;
 	double		random;
+	int			length = 0;
 
 	if (call->mode == RSL_MODE_OFF ||
 		call->uid != pg_atomic_read_u32(&breaker->uid))
@@ -297,7 +328,13 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 		return;					/* it never began */
 
 	if (outcome == RSL_CALL_FAILURE)
+	{
 		now = GetCurrentTimestamp();
+		/* only whole characters are kept */
+		if (message)
+			length = pg_mbcliplen(message, strlen(message),
+								  RSL_LAST_ERROR_LEN - 1);
+	}
 	random = pg_prng_double(&pg_global_prng_state);
 
 	SpinLockAcquire(&breaker->mutex);
@@ -308,10 +345,9 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 	{
 		breaker->last_failure_at = now;
 		breaker->last_sqlstate = sqlstate;
-		if (message)
-			strlcpy(breaker->last_error, message, RSL_LAST_ERROR_LEN);
-		else
-			breaker->last_error[0] = '\0';
+		if (length > 0)
+			memcpy(breaker->last_error, message, length);
+		breaker->last_error[length] = '\0';
 	}
 	changed = update_gate(breaker);
 	SpinLockRelease(&breaker->mutex);
@@ -478,8 +514,11 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	if (!alive)
 		pg_atomic_fetch_add_u64(&breaker->failed_probes, 1);
 	SpinLockAcquire(&breaker->mutex);
-	rsl_breaker_probed(&breaker->state, &breaker->config, rsl_now_us(),
-					   generation, alive, random);
+	/* who asks before the time is up, and in vain, does not put it off */
+	if (alive ||
+		rsl_breaker_probe_due(&breaker->state, &breaker->config, rsl_now_us()))
+		rsl_breaker_probed(&breaker->state, &breaker->config, rsl_now_us(),
+						   generation, alive, random);
 	breaker->last_probe_at = now;
 	strlcpy(breaker->last_probe_result, result,
 			sizeof(breaker->last_probe_result));

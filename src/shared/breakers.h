@@ -134,9 +134,11 @@ typedef struct rsl_breaker
 	/* atomic: when a rejection was last logged, in ticks */
 	pg_atomic_uint32 last_logged;
 
-	/* the prober's own: the generation that it has announced */
-	uint32		announced_generation;
+	/* the prober's own: what it has announced, and of whom */
+	uint64		announced_gate;
 	uint32		announced_uid;
+	Oid			announced_database; /* InvalidOid = there is no server */
+	uint32		announced_hash;
 }			pg_attribute_aligned(64)
 rsl_breaker;
 
@@ -168,6 +170,9 @@ typedef struct rsl_breakers_shared
 
 	/* atomic: prober's process number + 1, to set its latch; 0 = none */
 	pg_atomic_uint32 prober;
+
+	/* atomic: when it has looked at the breakers last, us, monotonic */
+	pg_atomic_uint64 prober_looked;
 } rsl_breakers_shared;
 
 extern rsl_breakers_shared *rsl_breakers_shmem; /* NULL: not preloaded */

@@ -16,10 +16,13 @@
  *
  * A host name is resolved by a blocking call within libpq: name servers that
  * do not answer hold all probes up for as long as resolv.conf allows.  The
- * option hostaddr of a server avoids that.
+ * option hostaddr of a server avoids that.  Of several hosts libpq takes the
+ * next one when the first refuses; one that is silent uses up the time of the
+ * probe, as it does with callers.
  *
  * Nothing is lost when it dies: it keeps no state but probes under way, and is
- * started again after a second.
+ * started again after a second.  While there is none that works, callers make
+ * the trials themselves (see breakers.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +34,7 @@
 #include "postmaster/interrupt.h"
 #include "shared/breakers.h"
 #include "shared/pool.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -41,7 +45,7 @@
 #include "utils/syscache.h"
 #include "worker/prober.h"
 
-/* between two looks while there are breakers; also how exact times are */
+/* between two looks at the calls that are under way, if there are breakers */
 #define LOOK_EVERY_MS		100
 
 /* without breakers somebody will set the latch */
@@ -54,6 +58,9 @@
 /* how many servers at most are asked at once */
 #define MAX_PROBES			32
 
+/* names no file, not even one that libpq would warn of */
+#define NO_FILE				"/dev/null/none"
+
 typedef struct probe
 {
 	PGconn	   *conn;			/* NULL = none is under way */
@@ -62,7 +69,6 @@ typedef struct probe
 	int64		deadline;
 	PostgresPollingStatusType wants;
 	bool		verify;			/* ask now, whatever retry_at says */
-	uint32		verified;		/* generation for which that was done */
 } probe;
 
 /* What is known of a session's call board. */
@@ -76,6 +82,15 @@ static probe *probes;			/* one for each entry of breakers */
 static int	nprobes = 0;
 static session_watch *watches;	/* one for each session */
 
+/* when something is to be done next */
+static int64 next_event;
+
+static void
+wake_at(int64 when)
+{
+	next_event = Min(next_event, when);
+}
+
 static void
 clear_prober(int code, Datum arg)
 {
@@ -87,15 +102,13 @@ clear_prober(int code, Datum arg)
  */
 
 static void
-invalidate_plans(const rsl_breaker_policy *policy)
+invalidate_plans(Oid database, uint32 server_hash)
 {
 	SharedInvalidationMessage message = {0};
 
-	if (!OidIsValid(policy->server))
-		return;
 	message.cc.id = FOREIGNSERVEROID;
-	message.cc.dbId = policy->home_database;
-	message.cc.hashValue = policy->server_hash;
+	message.cc.dbId = database;
+	message.cc.hashValue = server_hash;
 	SendSharedInvalidMessages(&message, 1);
 }
 
@@ -108,6 +121,7 @@ log_state(const rsl_breaker_policy *policy, const rsl_breaker_state *state,
 	"slow call rate", "failed trial", "forced"};
 	rsl_breaker_position position = rsl_breaker_effective(state);
 	bool		forced = state->force != RSL_FORCE_AUTO;
+	const char *observe = policy->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
 
 	ereport(LOG,
 			(OidIsValid(policy->server) ?
@@ -117,56 +131,86 @@ log_state(const rsl_breaker_policy *policy, const rsl_breaker_state *state,
 			 errmsg("circuit breaker \"%s\" is %s%s", policy->name,
 					forced ? "forced " : "", positions[position]),
 			 position == RSL_BREAKER_OPEN && !forced ?
-			 errdetail("reason=\"%s\" consecutive_failures=%u last_sqlstate=%s retry_after_ms=" INT64_FORMAT,
+			 errdetail("reason=\"%s\" consecutive_failures=%u last_sqlstate=%s retry_after_ms=" INT64_FORMAT "%s",
 					   reasons[state->reason], state->consecutive_failures,
 					   last_sqlstate ? unpack_sql_state(last_sqlstate) : "none",
-					   rsl_breaker_retry_after(state, rsl_now_us()) / 1000) : 0));
+					   rsl_breaker_retry_after(state, rsl_now_us()) / 1000,
+					   observe) : 0));
 }
 
 /*
  * A refused connection says little about the server if it was for somebody's
  * wrong password.  Ask at once: otherwise any user could keep the breaker open
- * for everybody.
+ * for everybody.  Not so if calls were slow or failed otherwise: that a server
+ * asks for a password proves nothing then.
  */
 static bool
-wants_verification(int sqlstate)
+wants_verification(const rsl_breaker_state *state, int sqlstate)
 {
+	if (state->position != RSL_BREAKER_OPEN ||
+		(state->reason != RSL_TRIP_CONSECUTIVE &&
+		 state->reason != RSL_TRIP_FAILURE_RATE))
+		return false;
 	return sqlstate == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION ||
 		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
 }
 
+/*
+ * Something about a breaker has changed since it was announced last, or its
+ * definition may have.  What was announced is kept in shared memory, so that a
+ * worker that died in between misses nothing.
+ */
 static void
-announce(int index, const rsl_breaker_policy *policy)
+announce(int index)
 {
+	static rsl_breaker_policy policy;	/* large, and no lock is held later */
 	rsl_breaker *breaker = &rsl_breakers[index];
-	uint32		uid = pg_atomic_read_u32(&breaker->uid);
+	uint64		last_gate = breaker->announced_gate;
+	uint32		last_uid = breaker->announced_uid;
+	uint32		uid;
+	uint64		gate;
 	rsl_breaker_state state;
 	int			last_sqlstate;
-	bool		is_new = uid != breaker->announced_uid;
+	bool		changed;
+	bool		closed;
 
-	if (!is_new && breaker->announced_generation ==
-		RSL_GATE_GENERATION(pg_atomic_read_u64(&breaker->gate)))
-		return;
-
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	uid = pg_atomic_read_u32(&breaker->uid);
+	policy = breaker->policy;
+	LWLockRelease(rsl_config_lock);
 	SpinLockAcquire(&breaker->mutex);
 	state = breaker->state;
+	gate = pg_atomic_read_u64(&breaker->gate);
 	last_sqlstate = breaker->last_sqlstate;
 	SpinLockRelease(&breaker->mutex);
 
-	breaker->announced_uid = uid;
-	breaker->announced_generation = state.generation;
-	if (!is_new)
-		log_state(policy, &state, last_sqlstate);
-	if (!is_new || rsl_breaker_effective(&state) != RSL_BREAKER_CLOSED)
-		invalidate_plans(policy);
+	/* plans that avoid a server which nothing guards any more */
+	if (uid != last_uid && OidIsValid(breaker->announced_database) &&
+		RSL_GATE_POSITION(last_gate) != RSL_BREAKER_CLOSED)
+		invalidate_plans(breaker->announced_database, breaker->announced_hash);
 
-	if (state.position == RSL_BREAKER_OPEN &&
-		probes[index].verified != state.generation &&
-		wants_verification(last_sqlstate))
+	breaker->announced_uid = uid;
+	breaker->announced_gate = gate;
+	breaker->announced_database = InvalidOid;
+	if (uid == 0)
+		return;
+	if (OidIsValid(policy.server))
 	{
-		probes[index].verify = true;
-		probes[index].verified = state.generation;
+		breaker->announced_database = policy.home_database;
+		breaker->announced_hash = policy.server_hash;
 	}
+
+	closed = RSL_GATE_POSITION(gate) == RSL_BREAKER_CLOSED;
+	if (uid != last_uid)
+		changed = !closed;
+	else
+		changed = RSL_GATE_GENERATION(gate) != RSL_GATE_GENERATION(last_gate);
+	if (changed)
+		log_state(&policy, &state, last_sqlstate);
+	if (OidIsValid(policy.server) && (changed || !closed))
+		invalidate_plans(policy.home_database, policy.server_hash);
+	if (changed)
+		probes[index].verify = wants_verification(&state, last_sqlstate);
 }
 
 /*
@@ -174,13 +218,20 @@ announce(int index, const rsl_breaker_policy *policy)
  */
 
 static void
+forget_probe(probe *p)
+{
+	PQfinish(p->conn);
+	p->conn = NULL;
+	nprobes--;
+	ReleaseExternalFD();
+}
+
+static void
 end_probe(int index, bool alive, const char *result)
 {
 	probe	   *p = &probes[index];
 
-	PQfinish(p->conn);
-	p->conn = NULL;
-	nprobes--;
+	forget_probe(p);
 	rsl_breaker_probe_done(index, p->uid, p->generation, alive, result);
 }
 
@@ -220,7 +271,6 @@ judge_probe(int index)
 	char		sqlstate[6];
 	char		result[32];
 	const char *message;
-	const char *reason;
 
 	if (probes[index].wants == PGRES_POLLING_OK)
 	{
@@ -229,72 +279,141 @@ judge_probe(int index)
 	}
 	if (PQconnectionNeedsPassword(conn))
 	{
-		end_probe(index, true, "alive, wants a password");
+		end_probe(index, true, "alive: password required");
 		return;
 	}
 	message = PQerrorMessage(conn);
 	if (find_sqlstate(message, sqlstate))
 	{
-		/* shutting down, crashed, starting up, full */
-		bool		alive = strcmp(sqlstate, "57P01") != 0 &&
-			strcmp(sqlstate, "57P02") != 0 && strcmp(sqlstate, "57P03") != 0 &&
-			strcmp(sqlstate, "53300") != 0;
+		/* no room or memory; shutting down, crashed, starting up */
+		bool		alive = strncmp(sqlstate, "53", 2) != 0 &&
+			strcmp(sqlstate, "57P01") != 0 &&
+			strcmp(sqlstate, "57P02") != 0 && strcmp(sqlstate, "57P03") != 0;
 
-		snprintf(result, sizeof(result), "%s, says %s",
-				 alive ? "alive" : "not ready", sqlstate);
+		snprintf(result, sizeof(result), "%sFATAL %s", alive ? "alive: " : "",
+				 sqlstate);
 		end_probe(index, alive, result);
 		return;
 	}
-	reason = strstr(message, "failed: ");
-	reason = reason ? reason + strlen("failed: ") : message;
-	strlcpy(result, reason, Min(sizeof(result), strcspn(reason, "\n") + 1));
-	end_probe(index, false, result);
+
+	/*
+	 * What libpq says by itself is in the language and encoding of the
+	 * operating system's locale: names and error numbers are not.
+	 */
+	if (strstr(message, "GSSAPI") || strstr(message, "SSPI") ||
+		strstr(message, "SASL") || strstr(message, "SCRAM"))
+		end_probe(index, true, "alive: wants authentication");
+	else if (strstr(message, strerror(ECONNREFUSED)))
+		end_probe(index, false, "refused");
+	else
+		end_probe(index, false, "unreachable");
+}
+
+/*
+ * Nothing secret is sent, so there is no need to know whom we talk to: where
+ * certificates are to be verified, it will do that there is encryption.  Files
+ * named by other options of the server are not at hand here, and those in the
+ * home directory are for others.
+ */
+static const char *
+choose_sslmode(const char *target)
+{
+	PQconninfoOption *options = PQconninfoParse(target, NULL);
+	const char *mode = NULL;
+
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+	{
+		if (strcmp(o->keyword, "sslmode") == 0 && o->val &&
+			strncmp(o->val, "verify-", strlen("verify-")) == 0)
+			mode = "require";
+	}
+	PQconninfoFree(options);
+	return mode;
 }
 
 static void
-start_probe(int index, const rsl_breaker_policy *policy)
+ignore_notice(void *arg, const char *message)
 {
+}
+
+/* Begin to ask.  Returns false if it has to be tried again later. */
+static bool
+start_probe(int index, uint32 uid, uint32 generation)
+{
+	static const char *const keywords[] = {"dbname", "user", "passfile", "gssencmode",
+	"application_name", "sslcert", "sslrootcert", "sslmode", NULL};
+	const char *values[] = {NULL, "resilience_probe", NO_FILE, "disable",
+	"resilience prober", NO_FILE, NO_FILE, NULL, NULL};
 	probe	   *p = &probes[index];
 	rsl_breaker *breaker = &rsl_breakers[index];
-	const char *keywords[] = {"dbname", "user", "passfile", "gssencmode",
-	"application_name", "fallback_application_name", NULL};
-	const char *values[] = {policy->probe_target, "resilience_probe", "/dev/null",
-	"disable", "resilience prober", "resilience prober", NULL};
-	int64		patience = policy->config.slow_call_us;
+	char		target[RSL_PROBE_TARGET_LEN];
+	int64		patience;
 
-	if (policy->call_timeout_ms > 0)
-		patience = Min(patience, policy->call_timeout_ms * INT64CONST(1000));
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	strlcpy(target, breaker->policy.probe_target, sizeof(target));
+	patience = breaker->policy.config.slow_call_us;
+	if (breaker->policy.call_timeout_ms > 0)
+		patience = Min(patience, breaker->policy.call_timeout_ms * INT64CONST(1000));
+	LWLockRelease(rsl_config_lock);
 	patience = Max(Min(patience, MAX_PROBE_US), MIN_PROBE_US);
 
-	p->verify = false;
-	p->uid = pg_atomic_read_u32(&breaker->uid);
-	p->generation = RSL_GATE_GENERATION(pg_atomic_read_u64(&breaker->gate));
+	if (!AcquireExternalFD())
+		return false;
+	values[0] = target;
+	values[7] = choose_sslmode(target);
+	p->uid = uid;
+	p->generation = generation;
 	p->deadline = rsl_now_us() + patience;
 	p->conn = PQconnectStartParams(keywords, values, 1);
 	if (p->conn == NULL)
-		return;					/* out of memory: next time */
+	{
+		ReleaseExternalFD();	/* out of memory */
+		return false;
+	}
 	nprobes++;
+	p->verify = false;
 	(void) PQsetErrorVerbosity(p->conn, PQERRORS_SQLSTATE);
+	(void) PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
 	p->wants = PQstatus(p->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED :
 		PGRES_POLLING_WRITING;
 	if (p->wants == PGRES_POLLING_FAILED)
+	{
 		judge_probe(index);
+		wake_at(0);				/* what came of it is to be announced */
+	}
+	return true;
 }
 
-static bool
-probe_is_due(int index)
+/* A breaker that is not closed: is it time to ask its server? */
+static void
+consider_probe(int index)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
+	probe	   *p = &probes[index];
+	uint32		uid = pg_atomic_read_u32(&breaker->uid);
+	uint32		generation;
+	int64		retry_after;
+	bool		probes_at_all;
 	bool		due;
 
-	if (RSL_GATE_POSITION(pg_atomic_read_u64(&breaker->gate)) == RSL_BREAKER_CLOSED)
-		return false;
 	SpinLockAcquire(&breaker->mutex);
-	due = rsl_breaker_probe_due(&breaker->state, &breaker->config, rsl_now_us()) ||
-		(probes[index].verify && breaker->config.probe &&
-		 breaker->state.force == RSL_FORCE_AUTO);
+	generation = breaker->state.generation;
+	retry_after = rsl_breaker_retry_after(&breaker->state, rsl_now_us());
+	probes_at_all = breaker->config.probe &&
+		breaker->state.force == RSL_FORCE_AUTO;
+	due = rsl_breaker_probe_due(&breaker->state, &breaker->config, rsl_now_us());
 	SpinLockRelease(&breaker->mutex);
-	return due;
+
+	/* nobody waits for the answer any more */
+	if (p->conn && (p->uid != uid || p->generation != generation))
+		forget_probe(p);
+
+	if (!probes_at_all || p->conn)
+		return;
+	if (!due && !p->verify)
+		wake_at(rsl_now_us() + retry_after);
+	else if (nprobes < MAX_PROBES && !start_probe(index, uid, generation))
+		wake_at(rsl_now_us() + LOOK_EVERY_MS * INT64CONST(1000));
 }
 
 /*
@@ -302,12 +421,32 @@ probe_is_due(int index)
  * on; those whose time is up end.
  */
 static void
-wait_and_advance(long timeout_ms)
+wait_and_advance(void)
 {
-	WaitEventSet *set = rsl_create_wait_event_set(nprobes + 2);
-	WaitEvent  *events = palloc((nprobes + 2) * sizeof(WaitEvent));
+	WaitEventSet *set;
+	WaitEvent  *events;
+	int64		now = rsl_now_us();
+	long		timeout_ms;
 	int			n;
 
+	for (int i = 0; i < rsl_breakers_shmem->nbreakers && nprobes > 0; i++)
+	{
+		if (probes[i].conn)
+			wake_at(probes[i].deadline);
+	}
+	timeout_ms = next_event <= now ? 0 : (next_event - now + 999) / 1000;
+
+	if (nprobes == 0)
+	{
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  timeout_ms, PG_WAIT_EXTENSION) & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		return;
+	}
+
+	/* made anew each time: libpq may exchange its socket at every step */
+	set = rsl_create_wait_event_set(nprobes + 2);
+	events = palloc((nprobes + 2) * sizeof(WaitEvent));
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
@@ -329,14 +468,16 @@ wait_and_advance(long timeout_ms)
 		if (p == NULL || p->conn == NULL)
 			continue;
 		p->wants = PQconnectPoll(p->conn);
-		if (p->wants == PGRES_POLLING_OK || p->wants == PGRES_POLLING_FAILED)
+		if (p->wants == PGRES_POLLING_OK || p->wants == PGRES_POLLING_FAILED ||
+			PQsocket(p->conn) == PGINVALID_SOCKET)
 			judge_probe(p - probes);
 	}
 	pfree(events);
 
+	now = rsl_now_us();
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers && nprobes > 0; i++)
 	{
-		if (probes[i].conn && rsl_now_us() >= probes[i].deadline)
+		if (probes[i].conn && now >= probes[i].deadline)
 			end_probe(i, false, "timed out");
 	}
 }
@@ -354,6 +495,7 @@ find_hanging_calls(void)
 	{
 		rsl_call_board *board = &rsl_call_boards[s];
 		uint32		sequence = pg_atomic_read_u32(&board->sequence);
+		uint32		generation = pg_atomic_read_u32(&board->generation);
 		int			index = (int) pg_atomic_read_u32(&board->breaker) - 1;
 		int64		limit;
 
@@ -371,42 +513,62 @@ find_hanging_calls(void)
 		SpinLockRelease(&rsl_breakers[index].mutex);
 		if (now - watches[s].since < limit)
 			continue;
+		pg_read_barrier();
+		if (pg_atomic_read_u32(&board->sequence) != sequence)
+			continue;			/* it has just gone on */
 		pg_atomic_write_u32(&board->counted, sequence);
-		rsl_breaker_count_hanging(index, pg_atomic_read_u32(&board->generation));
+		rsl_breaker_count_hanging(index, generation);
 	}
 }
 
-/* Look at all breakers.  Returns whether there are any. */
+/*
+ * Look at all breakers, beginning with another one each time, so that all get
+ * their turn when there are many to be asked.  Returns whether there are any.
+ */
 static bool
 look_at_breakers(void)
 {
-	static rsl_breaker_policy policy;	/* a copy: large, and no lock is held */
+	static uint64 last_publication = 0;
+	static int	first = 0;
+	int			nbreakers = rsl_breakers_shmem->nbreakers;
+	uint64		publication = pg_atomic_read_u64(&rsl_breakers_shmem->generation);
+	bool		any = false;
 
-	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	pg_read_barrier();
+	for (int n = 0; n < nbreakers; n++)
 	{
-		bool		published;
+		int			i = (first + n) % nbreakers;
+		rsl_breaker *breaker = &rsl_breakers[i];
+		uint32		uid = pg_atomic_read_u32(&breaker->uid);
+		uint64		gate = pg_atomic_read_u64(&breaker->gate);
 
-		LWLockAcquire(rsl_config_lock, LW_SHARED);
-		published = rsl_breakers[i].published;
-		if (published)
-			policy = rsl_breakers[i].policy;
-		LWLockRelease(rsl_config_lock);
-		if (!published)
-			continue;
-		announce(i, &policy);
-		if (probes[i].conn == NULL && nprobes < MAX_PROBES && probe_is_due(i))
-		{
-			start_probe(i, &policy);
-			announce(i, &policy);
-		}
+		/* another definition, say of on_open, concerns cached plans, too */
+		if (uid != breaker->announced_uid || gate != breaker->announced_gate ||
+			(publication != last_publication &&
+			 RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED))
+			announce(i);
+		if (uid != 0)
+			any = true;
+		if (uid != 0 && RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED)
+			consider_probe(i);
+		else if (probes[i].conn)
+			forget_probe(&probes[i]);
 	}
-	return pg_atomic_read_u32(&rsl_breakers_shmem->npublished) > 0;
+	first = (first + 1) % nbreakers;
+	last_publication = publication;
+	return any;
 }
 
 void
 rsl_prober_main(Datum arg)
 {
+	/* what would make libpq send a secret, or judge the server's ways */
+	static const char *const variables[] = {"PGPASSWORD", "PGSSLMODE", "PGREQUIREAUTH",
+	"PGCHANNELBINDING", "PGOPTIONS"};
 	int64		next_hang_check = 0;
+
+	for (int i = 0; i < lengthof(variables); i++)
+		unsetenv(variables[i]);
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -424,15 +586,18 @@ rsl_prober_main(Datum arg)
 
 	for (;;)
 	{
-		bool		any = look_at_breakers();
 		int64		now = rsl_now_us();
 
-		if (any && now >= next_hang_check)
+		pg_atomic_write_u64(&rsl_breakers_shmem->prober_looked, now);
+		next_event = now + IDLE_MS * INT64CONST(1000);
+		if (now >= next_hang_check)
 		{
 			find_hanging_calls();
 			next_hang_check = now + LOOK_EVERY_MS * INT64CONST(1000);
 		}
-		wait_and_advance(any ? LOOK_EVERY_MS : IDLE_MS);
+		if (look_at_breakers())
+			wake_at(next_hang_check);
+		wait_and_advance();
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
