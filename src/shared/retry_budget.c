@@ -124,10 +124,9 @@ void
 rsl_retry_budget_deposit(rsl_retry_budget *budget)
 {
 	uint64		word = pg_atomic_read_u64(&budget->word);
-	int64		now = now_ms();
 
 	while (!pg_atomic_compare_exchange_u64(&budget->word, &word,
-										   rsl_bucket_deposit(&bucket_config, word, now)))
+										   rsl_bucket_deposit(&bucket_config, word, now_ms())))
 		 /* word is now what somebody else made of it */ ;
 	pg_atomic_fetch_add_u64(&budget->deposits, 1);
 }
@@ -138,11 +137,10 @@ rsl_retry_budget_take(rsl_retry_budget *budget)
 {
 	uint64		word = pg_atomic_read_u64(&budget->word);
 	uint64		next;
-	int64		now = now_ms();
 
 	do
 	{
-		if (!rsl_bucket_take(&bucket_config, word, now, &next))
+		if (!rsl_bucket_take(&bucket_config, word, now_ms(), &next))
 		{
 			pg_atomic_fetch_add_u64(&budget->denied, 1);
 			return false;

@@ -335,10 +335,27 @@ $mon->ok(q{SELECT resilience.drop_bulkhead('one')});
 all_zero($mon, 'after the backoffs');
 
 #
+# Many sessions at the same rows, serializable: nothing is lost or done twice
+#
+restart_counts();
+$mon->ok('UPDATE t SET v = 0');
+my @sessions = map { connect_to($node, user => $_ % 2 ? 'app' : 'other') } 1 .. 8;
+$_->send(q{DO $$
+BEGIN
+	FOR i IN 1 .. 25 LOOP
+		CALL resilience.retry_transaction('SELECT sum(v) FROM t; UPDATE t SET v = v + 1 WHERE id = ' || 1 + i % 2 ||
+			'; UPDATE t SET v = v + 1 WHERE id = 3', 100, '1 ms', isolation => 'serializable', budget => NULL);
+	END LOOP;
+END $$}) for @sessions;
+error_is($_->result, 'no error', 'a session of eight succeeds with all its transactions') for @sessions;
+is($mon->value('SELECT v FROM t WHERE id = 3'), 200, 'all 200 transactions were done once');
+is($mon->value('SELECT sum(calls_total) FROM resilience.retry_stats'), 200, 'and counted');
+cmp_ok($mon->value('SELECT sum(attempts_total) FROM resilience.retry_stats'), '>', 200, 'after some conflicts');
+
+#
 # The budget, of all sessions together
 #
 restart_counts();
-my @sessions = map { connect_to($node, user => $_ % 2 ? 'app' : 'other') } 1 .. 8;
 my $start = time();
 $_->send("SELECT resilience.retry('SELECT fail(''55P03'')', 100, '0', budget => 'shared')") for @sessions;
 my %states;
