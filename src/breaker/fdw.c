@@ -266,7 +266,7 @@ may_be_empty(ForeignScanState *node, guarded_scan *scan)
 	return estate->es_rowmarks == NULL ||
 		plan->scan.scanrelid > estate->es_range_table_size ||
 		estate->es_rowmarks[plan->scan.scanrelid - 1] == NULL ||
-		!RowMarkRequiresRowShareLock(estate->es_rowmarks[plan->scan.scanrelid - 1]->markType);
+		estate->es_rowmarks[plan->scan.scanrelid - 1]->strength == LCS_NONE;
 }
 
 static void

@@ -233,9 +233,8 @@ static void
 count_success(rsl_breaker_state *state, const rsl_breaker_config *config,
 			  int64_t now_us)
 {
-	uint32_t	successes = state->trial_successes;
+	uint32_t	successes = state->trial_successes + 1;
 
-	increment(&successes);
 	if (successes >= (uint32_t) config->success_threshold)
 		go_closed(state, config, now_us);
 	else

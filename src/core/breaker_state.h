@@ -102,7 +102,7 @@ typedef struct rsl_breaker_state
 	uint32_t	openings;		/* n above: since the last stable close */
 	uint64_t	open_count;		/* openings ever; a failed probe is none */
 	int64_t		changed_at;		/* begin of this position */
-	int64_t		opened_at;		/* last opening; 0 = never */
+	int64_t		opened_at;		/* when it was last closed no more; 0 = never */
 	int64_t		retry_at;		/* end of the open state; 0 if not open */
 	int64_t		open_us;		/* time spent not closed, before opened_at */
 	rsl_sliding_window window;

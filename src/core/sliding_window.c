@@ -67,7 +67,7 @@ rsl_window_sum(const rsl_sliding_window *window, int64_t now_us,
 		const rsl_window_bucket *bucket = &window->buckets[i];
 
 		if (bucket->epoch <= epoch - RSL_WINDOW_BUCKETS ||
-			bucket->epoch > epoch || bucket->epoch == 0)
+			bucket->epoch > epoch)
 			continue;
 		sum->calls = add_saturating(sum->calls, bucket->counts.calls);
 		sum->failures = add_saturating(sum->failures, bucket->counts.failures);

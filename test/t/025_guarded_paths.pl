@@ -27,7 +27,7 @@ $s->ok($_) for (
 	'CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (1) TO (100)',
 	q{CREATE FOREIGN TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (2000) SERVER far OPTIONS (table_name 't')},
 	q{INSERT INTO p SELECT i, 'near' FROM generate_series(1, 10) i},
-	'CREATE TABLE log (v text)',
+	q{CREATE FOREIGN TABLE other_t (id int) SERVER far OPTIONS (table_name 't')},
 	'CREATE VIEW v AS SELECT * FROM far_t',
 	q{CREATE MATERIALIZED VIEW m AS SELECT * FROM far_t WITH NO DATA},
 	q{CREATE FUNCTION f() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM far_t); END'},
@@ -44,9 +44,9 @@ $s->ok($_) for (
 
 is($s->value('EXECUTE generic'), 1000, 'closed: answered');
 is($s->value('EXECUTE pruned(5)'), 1, 'closed: a partition');
-is(breaker($mon, 'b', 'state success_total failure_total calls_in_flight'), 'closed 2 0 0', 'closed: counted');
+is(breaker($mon, 'b', 'state success_total failure_total calls_in_flight'), 'closed 1 0 0', 'closed: counted, and what was pruned is not');
 my $open_cursor = connect_to($node);
-$open_cursor->ok('BEGIN; DECLARE c CURSOR FOR SELECT id FROM far_t ORDER BY id; FETCH 1 FROM c');
+$open_cursor->ok('BEGIN; DECLARE c CURSOR FOR SELECT id FROM other_t ORDER BY id; FETCH 1 FROM c');
 
 $mon->ok(q{SELECT resilience.force_breaker('b', 'open'); SELECT resilience.force_breaker('e', 'open')});
 my $before = connections_received($far);
@@ -103,7 +103,6 @@ is(detail_of($rejection, 'forced'), 'open', 'DETAIL: by command');
 
 for my $sql (
 	'EXPLAIN SELECT * FROM far_t',
-	'SELECT * FROM far_t LIMIT 0',
 	'SELECT * FROM far_t WHERE false',
 	'SELECT * FROM p WHERE id = 5',
 	'SELECT * FROM p WHERE id = (SELECT 5)',

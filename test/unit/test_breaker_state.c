@@ -96,7 +96,8 @@ typedef struct
 	event		events[40];
 } story;
 
-#define THREE_FAILURES	{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, OP, 1}
+#define THREE_FAILURES \
+	{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, OP, 1}
 
 static const story stories[] =
 {
@@ -207,7 +208,7 @@ static const story stories[] =
 	}},
 	{"reset leaves the force as it is", false, {
 		THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2}, {RESET, 0, 3, 0, OP, 3},
-		{ADMIT, 0, 3, 0, OP, 3}, {FORCE, RSL_FORCE_AUTO, 4, 0, CL, 4}, {OPEN_MS, 3000, 9, 0, CL, 4}
+		{REASON, RSL_TRIP_FORCED, 3, 0, OP, 3}, {ADMIT, 0, 3, 0, OP, 3}, {FORCE, RSL_FORCE_AUTO, 4, 0, CL, 4}, {OPEN_MS, 3000, 9, 0, CL, 4}
 	}},
 
 	{"forced open admits nobody, for ever", false, {

@@ -90,6 +90,9 @@ test_counts(void)
 	   "looking forgets nothing");
 	is(calls_at(&window, 450), 15, "all is still there");
 
+	is(calls_at(&window, 399), 10, "what is still to come does not count");
+	is(calls_at(&window, 400), 15, "from the begin of its slice it does");
+
 	/* the bucket of 450, one round later */
 	rsl_window_add(&window, 1450, &a_call);
 	rsl_window_sum(&window, 1450, &sum);

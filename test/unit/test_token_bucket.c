@@ -111,6 +111,17 @@ test_configs(void)
 	word = rsl_bucket_deposit(&config, word, 0);
 	is(take_all(&config, &word, 0), 0, "a deposit of nothing");
 
+	config.deposit_milli = 999;
+	word = rsl_bucket_deposit(&config, word, 0);
+	is(take_all(&config, &word, 0), 0, "a thousandth less than a token");
+	config.deposit_milli = 1;
+	word = rsl_bucket_deposit(&config, word, 0);
+	is(take_all(&config, &word, 0), 1, "exactly a token");
+
+	/* 2^33 ms at this rate are 2^64 thousandths */
+	config.per_second = UINT32_C(1) << 31;
+	ok(rsl_bucket_tokens(&config, word, INT64_C(1) << 33) == 1.0, "a product beyond 64 bits");
+
 	config.capacity = UINT32_MAX;
 	config.per_second = UINT32_MAX;
 	config.deposit_milli = UINT32_MAX;
