@@ -72,12 +72,16 @@ test_counts(void)
 	rsl_window_counts sum;
 	rsl_window_counts much = {UINT32_MAX - 1, UINT32_MAX - 1, UINT32_MAX - 1};
 	rsl_window_counts some = {5, 3, 2};
+	int			used = 0;
 
 	rsl_window_init(&window, 1000);
 	rsl_window_sum(&window, 50, &sum);
 	ok(sum.calls == 0 && sum.failures == 0 && sum.slow == 0, "empty at first");
 
 	rsl_window_add(&window, 50, &some);
+	for (int i = 0; i < RSL_WINDOW_BUCKETS; i++)
+		used += window.buckets[i].epoch != 0;
+	is(used, 1, "a bucket in use has a number, also the first");
 	rsl_window_add(&window, 60, &some);
 	rsl_window_add(&window, 450, &some);
 	rsl_window_sum(&window, 450, &sum);
