@@ -166,7 +166,7 @@ check_pair(Oid foreign_table, Oid fallback)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("temporary relation \"%s\" cannot be a fallback",
-						relation_name(fallback)),
+						get_rel_name(fallback)),
 				 errdetail("Other sessions cannot read it.")));
 	reached = find_foreign_table(fallback, foreign_table, 0);
 	if (OidIsValid(reached))

@@ -70,18 +70,15 @@ typedef enum
 	OPENED,						/* expects .slot openings ever */
 	OPEN_MS,					/* expects .slot ms spent open */
 	OPENED_AT					/* expects .slot ms */
-} what;
+} event_kind;
 
-enum
-{
-	CL = RSL_BREAKER_CLOSED,
-	HO = RSL_BREAKER_HALF_OPEN,
-	OP = RSL_BREAKER_OPEN
-};
+#define CL	RSL_BREAKER_CLOSED
+#define HO	RSL_BREAKER_HALF_OPEN
+#define OPN	RSL_BREAKER_OPEN
 
 typedef struct
 {
-	what		what;
+	event_kind	what;
 	int			slot;
 	double		at;				/* seconds */
 	bool		answer;
@@ -92,252 +89,231 @@ typedef struct
 typedef struct
 {
 	const char *name;
-	bool		probe;
+	bool		prober;
 	event		events[40];
 } story;
 
+/* pgindent loses its way in braces within braces */
+#define DO(...)			{__VA_ARGS__}
+#define STORY(name, prober, ...)	{name, prober, {__VA_ARGS__}}
 #define THREE_FAILURES \
-	{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, OP, 1}
+	DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, OPN, 1)
 
 static const story stories[] =
 {
-	{"max_failures in a row open it, one less does not", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {IN_A_ROW, 1, 1, 0, CL, 0},
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {OPENED, 0, 1, 0, CL, 0}, {REASON, RSL_TRIP_NONE, 1, 0, CL, 0},
-		{CALL_FAIL, 0, 1, 1, OP, 1}, {IN_A_ROW, 3, 1, 0, OP, 1}, {OPENED, 1, 1, 0, OP, 1},
-		{REASON, RSL_TRIP_CONSECUTIVE, 1, 0, OP, 1}, {CALL_FAIL, 0, 2, 0, OP, 1}
-	}},
-	{"a success in between begins a new row", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_OKAY, 0, 1, 1, CL, 0},
-		{IN_A_ROW, 0, 1, 0, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0},
-		{IN_A_ROW, 2, 1, 0, CL, 0}, {WINDOW, 5, 1, 0, CL, 0}
-	}},
-	{"a slow success, too", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_SLOW, 0, 1, 1, CL, 0},
-		{IN_A_ROW, 0, 1, 0, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}
-	}},
-	{"neither is nothing", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {ADMIT, 0, 1, 1, CL, 0},
-		{NEITHER, 0, 1, 1, CL, 0}, {IN_A_ROW, 2, 1, 0, CL, 0}, {WINDOW, 2, 1, 0, CL, 0},
-		{CALL_FAIL, 0, 1, 1, OP, 1}
-	}},
-	{"failures in a row may be far apart", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1000, 1, CL, 0}, {CALL_FAIL, 0, 99999, 1, OP, 1}
-	}},
-	{"open until the time is up", false, {
-		THREE_FAILURES, {RETRY_AFTER, 5000, 1, 0, OP, 1}, {ADMIT, 0, 5.999999, 0, OP, 1},
-		{RETRY_AFTER, 1, 5.999, 0, OP, 1}, {RETRY_AFTER, 0, 6, 0, OP, 1},
-		{RETRY_AFTER, 0, 9, 0, OP, 1}, {DUE, 0, 6, 0, OP, 1}, {ADMIT, 0, 6, 1, HO, 2},
-		{RETRY_AFTER, 0, 6, 0, HO, 2}
-	}},
-	{"half_open_calls at a time, success_threshold in all", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2}, {ADMIT, 2, 6, 0, HO, 2},
-		{TRIALS, 2, 6, 0, HO, 2}, {OKAY, 0, 7, 1, HO, 2}, {TRIALS, 1, 7, 0, HO, 2},
-		{ADMIT, 2, 7, 1, HO, 2}, {ADMIT, 3, 7, 0, HO, 2}, {OKAY, 1, 7, 1, HO, 2},
-		{SUCCESSES, 2, 7, 0, HO, 2}, {IN_A_ROW, 3, 7, 0, HO, 2}, {OKAY, 2, 8, 1, CL, 3},
-		{SUCCESSES, 0, 8, 0, CL, 3}, {TRIALS, 0, 8, 0, CL, 3}, {IN_A_ROW, 0, 8, 0, CL, 3},
-		{WINDOW, 0, 8, 0, CL, 3}, {OPEN_MS, 7000, 8, 0, CL, 3}, {OPEN_MS, 7000, 99, 0, CL, 3},
-		{OPENED_AT, 1000, 99, 0, CL, 3}, {CALL_FAIL, 0, 8, 1, CL, 3}, {CALL_FAIL, 0, 8, 1, CL, 3},
-		{CALL_FAIL, 0, 8, 1, OP, 4}
-	}},
-	{"one failed trial opens it again, for longer", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2},
-		{CALL_FAIL, 0, 6, 1, OP, 3}, {REASON, RSL_TRIP_TRIAL, 6, 0, OP, 3}, {OPENED, 2, 6, 0, OP, 3},
-		{RETRY_AFTER, 10000, 6, 0, OP, 3}, {SUCCESSES, 0, 6, 0, OP, 3}, {OPENED_AT, 1000, 6, 0, OP, 3},
-		{ADMIT, 0, 15.999, 0, OP, 3}, {CALL_FAIL, 0, 16, 1, OP, 5}, {RETRY_AFTER, 20000, 16, 0, OP, 5},
-		{CALL_FAIL, 0, 36, 1, OP, 7}, {RETRY_AFTER, 30000, 36, 0, OP, 7}, {CALL_FAIL, 0, 66, 1, OP, 9},
-		{RETRY_AFTER, 30000, 66, 0, OP, 9}, {OPENED, 5, 66, 0, OP, 9}, {OPEN_MS, 99000, 100, 0, OP, 9}
-	}},
-	{"a slow trial is a failed one", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_SLOW, 0, 6, 1, OP, 3},
-		{REASON, RSL_TRIP_TRIAL, 6, 0, OP, 3}, {IN_A_ROW, 3, 6, 0, OP, 3}
-	}},
-	{"a slow failure of a trial, too", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {SLOW_FAIL, 0, 6, 1, OP, 3}, {IN_A_ROW, 4, 6, 0, OP, 3}
-	}},
-	{"a trial that says nothing gives its permit back", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2}, {NEITHER, 0, 7, 1, HO, 2},
-		{TRIALS, 1, 7, 0, HO, 2}, {SUCCESSES, 0, 7, 0, HO, 2}, {ADMIT, 0, 7, 1, HO, 2},
-		{ADMIT, 2, 7, 0, HO, 2}, {NEITHER, 0, 7, 1, HO, 2}, {NEITHER, 1, 7, 1, HO, 2},
-		{TRIALS, 0, 7, 0, HO, 2}, {WINDOW, 3, 7, 0, HO, 2}
-	}},
-	{"calls of the closed breaker end in a later generation", false, {
-		{ADMIT, 4, 1, 1, CL, 0}, {ADMIT, 5, 1, 1, CL, 0}, {ADMIT, 6, 1, 1, CL, 0}, {ADMIT, 7, 1, 1, CL, 0},
-		THREE_FAILURES, {FAIL, 4, 2, 0, OP, 1}, {IN_A_ROW, 3, 2, 0, OP, 1}, {ADMIT, 0, 6, 1, HO, 2},
-		{FAIL, 5, 6, 0, HO, 2}, {OKAY, 6, 6, 0, HO, 2}, {SUCCESSES, 0, 6, 0, HO, 2},
-		{TRIALS, 1, 6, 0, HO, 2}, {OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2},
-		{CALL_OKAY, 0, 6, 1, CL, 3}, {FAIL, 7, 7, 0, CL, 3}, {WINDOW, 0, 7, 0, CL, 3},
-		{IN_A_ROW, 0, 7, 0, CL, 3}
-	}},
-	{"a trial ends after another one has failed", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2}, {FAIL, 0, 7, 1, OP, 3},
-		{TRIALS, 0, 7, 0, OP, 3}, {FAIL, 1, 7, 0, OP, 3}, {OPENED, 2, 7, 0, OP, 3},
-		{ADMIT, 2, 17, 1, HO, 4}, {TRIALS, 1, 17, 0, HO, 4}, {OKAY, 1, 17, 0, HO, 4},
-		{NEITHER, 1, 17, 0, HO, 4}, {TRIALS, 1, 17, 0, HO, 4}, {SUCCESSES, 0, 17, 0, HO, 4}
-	}},
-	{"closed for less than a minute, it remembers", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, CL, 3},
-		{CALL_FAIL, 0, 65.9, 1, CL, 3}, {CALL_FAIL, 0, 65.9, 1, CL, 3}, {CALL_FAIL, 0, 65.999999, 1, OP, 4},
-		{RETRY_AFTER, 10000, 65.999999, 0, OP, 4}, {OPENED_AT, 65999, 66, 0, OP, 4}
-	}},
-	{"closed for a minute, it has forgotten", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, CL, 3},
-		{CALL_FAIL, 0, 65, 1, CL, 3}, {CALL_FAIL, 0, 66, 1, CL, 3}, {CALL_FAIL, 0, 66, 1, OP, 4},
-		{RETRY_AFTER, 5000, 66, 0, OP, 4}, {OPENED, 2, 66, 0, OP, 4}
-	}},
-	{"open for a minute is not closed for a minute", false, {
-		THREE_FAILURES, {CALL_FAIL, 0, 500, 1, OP, 3}, {RETRY_AFTER, 10000, 500, 0, OP, 3},
-		{ADMIT, 0, 510, 1, HO, 4}, {FAIL, 0, 900, 1, OP, 5}, {RETRY_AFTER, 20000, 900, 0, OP, 5}
-	}},
-
-	{"reset closes it and forgets, but not the totals", false, {
-		THREE_FAILURES, {CALL_FAIL, 0, 6, 1, OP, 3}, {RESET, 0, 9, 0, CL, 4}, {IN_A_ROW, 0, 9, 0, CL, 4},
-		{WINDOW, 0, 9, 0, CL, 4}, {OPENED, 2, 9, 0, CL, 4}, {OPEN_MS, 8000, 9, 0, CL, 4},
-		{REASON, RSL_TRIP_NONE, 9, 0, CL, 4}, {RETRY_AFTER, 0, 9, 0, CL, 4},
-		{CALL_FAIL, 0, 9, 1, CL, 4}, {CALL_FAIL, 0, 9, 1, CL, 4}, {CALL_FAIL, 0, 9, 1, OP, 5},
-		{RETRY_AFTER, 5000, 9, 0, OP, 5}, {OPENED, 3, 9, 0, OP, 5}
-	}},
-	{"reset of a closed breaker begins a generation", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {CALL_FAIL, 0, 1, 1, CL, 0}, {ADMIT, 0, 1, 1, CL, 0},
-		{RESET, 0, 1, 0, CL, 1}, {FAIL, 0, 1, 0, CL, 1}, {CALL_FAIL, 0, 1, 1, CL, 1},
-		{IN_A_ROW, 1, 1, 0, CL, 1}, {WINDOW, 1, 1, 0, CL, 1}
-	}},
-	{"reset of a half-open breaker forgets its trials", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {RESET, 0, 6, 0, CL, 3}, {TRIALS, 0, 6, 0, CL, 3},
-		{FAIL, 0, 6, 0, CL, 3}
-	}},
-	{"reset leaves the force as it is", false, {
-		THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2}, {RESET, 0, 3, 0, OP, 3},
-		{REASON, RSL_TRIP_FORCED, 3, 0, OP, 3}, {ADMIT, 0, 3, 0, OP, 3}, {FORCE, RSL_FORCE_AUTO, 4, 0, CL, 4}, {OPEN_MS, 3000, 9, 0, CL, 4}
-	}},
-
-	{"forced open admits nobody, for ever", false, {
-		{FORCE, RSL_FORCE_OPEN, 1, 0, OP, 1}, {ADMIT, 0, 1, 0, OP, 1}, {ADMIT, 0, 99999, 0, OP, 1},
-		{RETRY_AFTER, 0, 2, 0, OP, 1}, {REASON, RSL_TRIP_FORCED, 2, 0, OP, 1}, {OPENED, 0, 2, 0, OP, 1},
-		{OPENED_AT, 1000, 2, 0, OP, 1}, {OPEN_MS, 3000, 4, 0, OP, 1}, {FORCE, RSL_FORCE_AUTO, 5, 0, CL, 2},
-		{OPEN_MS, 4000, 9, 0, CL, 2}, {ADMIT, 0, 9, 1, CL, 2}
-	}},
-	{"the same force again is nothing", false, {
-		{FORCE, RSL_FORCE_AUTO, 1, 0, CL, 0}, {FORCE, RSL_FORCE_OPEN, 1, 0, OP, 1},
-		{FORCE, RSL_FORCE_OPEN, 2, 0, OP, 1}, {OPENED_AT, 1000, 2, 0, OP, 1},
-		{FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 2}, {FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 2},
-		{OPEN_MS, 2000, 9, 0, CL, 2}
-	}},
-	{"forced open keeps the open position underneath", false, {
-		THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2}, {REASON, RSL_TRIP_CONSECUTIVE, 2, 0, OP, 2},
-		{ADMIT, 0, 7, 0, OP, 2}, {FORCE, RSL_FORCE_AUTO, 5, 0, OP, 3}, {RETRY_AFTER, 1000, 5, 0, OP, 3},
-		{ADMIT, 0, 5.9, 0, OP, 3}, {ADMIT, 0, 6, 1, HO, 4}, {OPEN_MS, 5000, 6, 0, HO, 4}
-	}},
-	{"its time may be up when the force ends", false, {
-		THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2}, {ADMIT, 0, 99, 0, OP, 2},
-		{FORCE, RSL_FORCE_AUTO, 99, 0, OP, 3}, {ADMIT, 0, 99, 1, HO, 4}
-	}},
-	{"forced closed over open admits all, counts, and trips nothing", false, {
-		THREE_FAILURES, {FORCE, RSL_FORCE_CLOSED, 2, 0, CL, 2}, {RETRY_AFTER, 0, 2, 0, CL, 2},
-		{CALL_FAIL, 0, 2, 1, CL, 2}, {CALL_FAIL, 0, 2, 1, CL, 2}, {CALL_FAIL, 0, 2, 1, CL, 2},
-		{CALL_FAIL, 0, 2, 1, CL, 2}, {WINDOW, 7, 2, 0, CL, 2}, {IN_A_ROW, 7, 2, 0, CL, 2},
-		{OPENED, 1, 2, 0, CL, 2}, {CALL_OKAY, 0, 2, 1, CL, 2}, {IN_A_ROW, 0, 2, 0, CL, 2},
-		{ADMIT, 0, 2, 1, CL, 2}, {TRIALS, 0, 2, 0, CL, 2}, {FORCE, RSL_FORCE_AUTO, 3, 0, OP, 3},
-		{FAIL, 0, 3, 0, OP, 3}, {ADMIT, 0, 5, 0, OP, 3}, {ADMIT, 0, 6, 1, HO, 4}
-	}},
-	{"forced closed over closed counts, and trips afterwards", false, {
-		{CALL_FAIL, 0, 1, 1, CL, 0}, {FORCE, RSL_FORCE_CLOSED, 1, 0, CL, 1}, {CALL_FAIL, 0, 1, 1, CL, 1},
-		{CALL_FAIL, 0, 1, 1, CL, 1}, {CALL_FAIL, 0, 1, 1, CL, 1}, {IN_A_ROW, 4, 1, 0, CL, 1},
-		{OPEN_MS, 0, 2, 0, CL, 1}, {ADMIT, 0, 2, 1, CL, 1}, {FORCE, RSL_FORCE_AUTO, 2, 0, CL, 2},
-		{FAIL, 0, 2, 0, CL, 2}, {ADMIT, 0, 2, 1, CL, 2}, {FAIL, 0, 2, 1, OP, 3}, {IN_A_ROW, 5, 2, 0, OP, 3}
-	}},
-	{"force over half-open forgets trials, not successes", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2},
-		{FORCE, RSL_FORCE_CLOSED, 7, 0, CL, 3}, {TRIALS, 0, 7, 0, CL, 3}, {FAIL, 0, 7, 0, CL, 3},
-		{CALL_OKAY, 2, 7, 1, CL, 3}, {SUCCESSES, 1, 7, 0, CL, 3}, {FORCE, RSL_FORCE_AUTO, 8, 0, HO, 4},
-		{FAIL, 1, 8, 0, HO, 4}, {ADMIT, 0, 8, 1, HO, 4}, {ADMIT, 1, 8, 1, HO, 4}, {ADMIT, 2, 8, 0, HO, 4},
-		{OKAY, 0, 8, 1, HO, 4}, {OKAY, 1, 8, 1, CL, 5}
-	}},
-	{"from forced open to forced closed", false, {
-		THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2}, {FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 3},
-		{ADMIT, 0, 3, 1, CL, 3}, {OPEN_MS, 3000, 4, 0, CL, 3}, {FORCE, RSL_FORCE_OPEN, 5, 0, OP, 4},
-		{FAIL, 0, 5, 0, OP, 4}, {OPEN_MS, 5000, 6, 0, OP, 4}, {OPENED_AT, 1000, 6, 0, OP, 4}
-	}},
-
-	{"with a prober no caller is a trial", true, {
-		THREE_FAILURES, {ADMIT, 0, 6, 0, OP, 1}, {ADMIT, 0, 999, 0, OP, 1}, {DUE, 0, 5.999999, 0, OP, 1},
-		{DUE, 0, 6, 1, OP, 1}, {ALIVE, 0, 6, 0, HO, 2}, {SUCCESSES, 1, 6, 0, HO, 2}, {DUE, 0, 6, 1, HO, 2},
-		{ADMIT, 0, 6, 0, HO, 2}, {TRIALS, 0, 6, 0, HO, 2}, {ALIVE, 0, 7, 0, HO, 2},
-		{SUCCESSES, 2, 7, 0, HO, 2}, {ALIVE, 0, 8, 0, CL, 3}, {DUE, 0, 99, 0, CL, 3},
-		{OPEN_MS, 7000, 9, 0, CL, 3}, {ADMIT, 0, 9, 1, CL, 3}, {WINDOW, 0, 9, 0, CL, 3}
-	}},
-	{"a failed probe waits again, and no longer", true, {
-		THREE_FAILURES, {DEAD, 0, 6, 0, OP, 1}, {RETRY_AFTER, 5000, 6, 0, OP, 1}, {OPENED, 1, 6, 0, OP, 1},
-		{REASON, RSL_TRIP_CONSECUTIVE, 6, 0, OP, 1}, {DUE, 0, 10.9, 0, OP, 1}, {DUE, 0, 11, 1, OP, 1},
-		{DEAD, 0, 12, 0, OP, 1}, {RETRY_AFTER, 5000, 12, 0, OP, 1}, {OPEN_MS, 12000, 13, 0, OP, 1}
-	}},
-	{"a failed probe of the half-open breaker", true, {
-		THREE_FAILURES, {ALIVE, 0, 6, 0, HO, 2}, {ALIVE, 0, 6, 0, HO, 2}, {DEAD, 0, 7, 0, OP, 3},
-		{REASON, RSL_TRIP_TRIAL, 7, 0, OP, 3}, {OPENED, 1, 7, 0, OP, 3}, {RETRY_AFTER, 5000, 7, 0, OP, 3},
-		{SUCCESSES, 0, 7, 0, OP, 3}, {ALIVE, 0, 12, 0, HO, 4}, {SUCCESSES, 1, 12, 0, HO, 4}
-	}},
-	{"an answer of another generation", true, {
-		THREE_FAILURES, {OLD_ALIVE, 0, 6, 0, OP, 1}, {OLD_DEAD, 0, 6, 0, OP, 1}, {DUE, 0, 6, 1, OP, 1},
-		{ALIVE, 0, 6, 0, HO, 2}, {OLD_DEAD, 0, 6, 0, HO, 2}, {OLD_ALIVE, 0, 6, 0, HO, 2},
-		{SUCCESSES, 1, 6, 0, HO, 2}
-	}},
-	{"an answer when nobody asked any more", true, {
-		{ALIVE, 0, 1, 0, CL, 0}, {DEAD, 0, 1, 0, CL, 0}, {SUCCESSES, 0, 1, 0, CL, 0},
-		{RETRY_AFTER, 0, 1, 0, CL, 0}, THREE_FAILURES, {FORCE, RSL_FORCE_OPEN, 2, 0, OP, 2},
-		{DUE, 0, 9, 0, OP, 2}, {ALIVE, 0, 9, 0, OP, 2}, {FORCE, RSL_FORCE_CLOSED, 9, 0, CL, 3},
-		{DUE, 0, 9, 0, CL, 3}, {DEAD, 0, 9, 0, CL, 3}, {ALIVE, 0, 9, 0, CL, 3},
-		{FORCE, RSL_FORCE_AUTO, 9, 0, OP, 4}, {SUCCESSES, 0, 9, 0, OP, 4}, {DUE, 0, 9, 1, OP, 4}
-	}},
-	{"an answer before the time is up counts", true, {
-		THREE_FAILURES, {ALIVE, 0, 2, 0, HO, 2}
-	}},
-	{"one answer is enough with a threshold of one", true, {
-		{THRESHOLD, 1, 1, 0, CL, 0}, THREE_FAILURES, {ALIVE, 0, 6, 0, CL, 2}, {SUCCESSES, 0, 6, 0, CL, 2},
-		{OPEN_MS, 5000, 6, 0, CL, 2}
-	}},
-	{"after a failed probe a call's failure grows on", true, {
-		THREE_FAILURES, {DEAD, 0, 6, 0, OP, 1}, {ALIVE, 0, 11, 0, HO, 2}, {ALIVE, 0, 11, 0, HO, 2},
-		{ALIVE, 0, 11, 0, CL, 3}, {CALL_FAIL, 0, 12, 1, CL, 3}, {CALL_FAIL, 0, 12, 1, CL, 3},
-		{CALL_FAIL, 0, 12, 1, OP, 4}, {OPENED, 2, 12, 0, OP, 4}, {RETRY_AFTER, 10000, 12, 0, OP, 4},
-		{DEAD, 0, 22, 0, OP, 4}, {RETRY_AFTER, 10000, 22, 0, OP, 4}
-	}},
-
-	{"the prober is taken away while it is open", true, {
-		THREE_FAILURES, {PROBE, false, 2, 0, OP, 1}, {DUE, 0, 9, 0, OP, 1}, {ALIVE, 0, 5, 0, OP, 1},
-		{ADMIT, 0, 5, 0, OP, 1}, {ADMIT, 0, 6, 1, HO, 2}
-	}},
-	{"the prober is taken away while it is half-open", true, {
-		THREE_FAILURES, {ALIVE, 0, 6, 0, HO, 2}, {PROBE, false, 6, 0, HO, 2}, {ALIVE, 0, 6, 0, HO, 2},
-		{SUCCESSES, 1, 6, 0, HO, 2}, {DUE, 0, 6, 0, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2},
-		{CALL_OKAY, 0, 6, 1, CL, 3}
-	}},
-	{"a prober comes while it is half-open", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2}, {PROBE, true, 6, 0, HO, 2},
-		{DUE, 0, 6, 1, HO, 2}, {ADMIT, 2, 6, 0, HO, 2}, {OKAY, 0, 6, 1, HO, 2}, {ADMIT, 2, 6, 0, HO, 2},
-		{TRIALS, 1, 6, 0, HO, 2}, {ALIVE, 0, 6, 0, HO, 2}, {ALIVE, 0, 6, 0, CL, 3}, {FAIL, 1, 7, 0, CL, 3}
-	}},
-	{"half_open_calls is lowered below what is under way", false, {
-		THREE_FAILURES, {ADMIT, 0, 6, 1, HO, 2}, {ADMIT, 1, 6, 1, HO, 2}, {HALF_OPEN_CALLS, 1, 6, 0, HO, 2},
-		{ADMIT, 2, 6, 0, HO, 2}, {NEITHER, 0, 6, 1, HO, 2}, {ADMIT, 2, 6, 0, HO, 2},
-		{NEITHER, 1, 6, 1, HO, 2}, {ADMIT, 2, 6, 1, HO, 2}, {ADMIT, 3, 6, 0, HO, 2},
-		{HALF_OPEN_CALLS, 2, 6, 0, HO, 2}, {ADMIT, 3, 6, 1, HO, 2}
-	}},
-	{"success_threshold is lowered below what was reached", false, {
-		THREE_FAILURES, {CALL_OKAY, 0, 6, 1, HO, 2}, {CALL_OKAY, 0, 6, 1, HO, 2},
-		{THRESHOLD, 1, 6, 0, HO, 2}, {CALL_OKAY, 0, 6, 1, CL, 3}
-	}},
-	{"and with a prober", true, {
-		THREE_FAILURES, {ALIVE, 0, 6, 0, HO, 2}, {ALIVE, 0, 6, 0, HO, 2}, {THRESHOLD, 2, 6, 0, HO, 2},
-		{DUE, 0, 6, 1, HO, 2}, {ALIVE, 0, 6, 0, CL, 3}
-	}},
-	{"a shorter open time is in force at once", false, {
-		THREE_FAILURES, {RESET_S, 2, 2, 0, OP, 1}, {RETRY_AFTER, 1000, 2, 0, OP, 1},
-		{RESET_S, 20, 2, 0, OP, 1}, {RETRY_AFTER, 1000, 2, 0, OP, 1}, {ADMIT, 0, 3, 1, HO, 2}
-	}},
-	{"a longer one with the next opening", false, {
-		THREE_FAILURES, {RESET_S, 20, 2, 0, OP, 1}, {RETRY_AFTER, 4000, 2, 0, OP, 1},
-		{CALL_FAIL, 0, 6, 1, OP, 3}, {RETRY_AFTER, 30000, 6, 0, OP, 3}
-	}},
+	STORY("max_failures in a row open it, one less does not", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(IN_A_ROW, 1, 1, 0, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0),
+		  DO(OPENED, 0, 1, 0, CL, 0), DO(REASON, RSL_TRIP_NONE, 1, 0, CL, 0),
+		  DO(CALL_FAIL, 0, 1, 1, OPN, 1), DO(IN_A_ROW, 3, 1, 0, OPN, 1), DO(OPENED, 1, 1, 0, OPN, 1),
+		  DO(REASON, RSL_TRIP_CONSECUTIVE, 1, 0, OPN, 1), DO(CALL_FAIL, 0, 2, 0, OPN, 1)),
+	STORY("a success in between begins a new row", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_OKAY, 0, 1, 1, CL, 0),
+		  DO(IN_A_ROW, 0, 1, 0, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0),
+		  DO(IN_A_ROW, 2, 1, 0, CL, 0), DO(WINDOW, 5, 1, 0, CL, 0)),
+	STORY("a slow success, too", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_SLOW, 0, 1, 1, CL, 0),
+		  DO(IN_A_ROW, 0, 1, 0, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0)),
+	STORY("neither is nothing", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(ADMIT, 0, 1, 1, CL, 0),
+		  DO(NEITHER, 0, 1, 1, CL, 0), DO(IN_A_ROW, 2, 1, 0, CL, 0), DO(WINDOW, 2, 1, 0, CL, 0),
+		  DO(CALL_FAIL, 0, 1, 1, OPN, 1)),
+	STORY("failures in a row may be far apart", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1000, 1, CL, 0),
+		  DO(CALL_FAIL, 0, 99999, 1, OPN, 1)),
+	STORY("open until the time is up", false,
+		  THREE_FAILURES, DO(RETRY_AFTER, 5000, 1, 0, OPN, 1), DO(ADMIT, 0, 5.999999, 0, OPN, 1),
+		  DO(RETRY_AFTER, 1, 5.999, 0, OPN, 1), DO(RETRY_AFTER, 0, 6, 0, OPN, 1),
+		  DO(RETRY_AFTER, 0, 9, 0, OPN, 1), DO(DUE, 0, 6, 0, OPN, 1), DO(ADMIT, 0, 6, 1, HO, 2),
+		  DO(RETRY_AFTER, 0, 6, 0, HO, 2)),
+	STORY("half_open_calls at a time, success_threshold in all", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(ADMIT, 1, 6, 1, HO, 2),
+		  DO(ADMIT, 2, 6, 0, HO, 2), DO(TRIALS, 2, 6, 0, HO, 2), DO(OKAY, 0, 7, 1, HO, 2),
+		  DO(TRIALS, 1, 7, 0, HO, 2), DO(ADMIT, 2, 7, 1, HO, 2), DO(ADMIT, 3, 7, 0, HO, 2),
+		  DO(OKAY, 1, 7, 1, HO, 2), DO(SUCCESSES, 2, 7, 0, HO, 2), DO(IN_A_ROW, 3, 7, 0, HO, 2),
+		  DO(OKAY, 2, 8, 1, CL, 3), DO(SUCCESSES, 0, 8, 0, CL, 3), DO(TRIALS, 0, 8, 0, CL, 3),
+		  DO(IN_A_ROW, 0, 8, 0, CL, 3), DO(WINDOW, 0, 8, 0, CL, 3), DO(OPEN_MS, 7000, 8, 0, CL, 3),
+		  DO(OPEN_MS, 7000, 99, 0, CL, 3), DO(OPENED_AT, 1000, 99, 0, CL, 3),
+		  DO(CALL_FAIL, 0, 8, 1, CL, 3), DO(CALL_FAIL, 0, 8, 1, CL, 3), DO(CALL_FAIL, 0, 8, 1, OPN, 4)),
+	STORY("one failed trial opens it again, for longer", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, HO, 2),
+		  DO(CALL_FAIL, 0, 6, 1, OPN, 3), DO(REASON, RSL_TRIP_TRIAL, 6, 0, OPN, 3),
+		  DO(OPENED, 2, 6, 0, OPN, 3), DO(RETRY_AFTER, 10000, 6, 0, OPN, 3),
+		  DO(SUCCESSES, 0, 6, 0, OPN, 3), DO(OPENED_AT, 1000, 6, 0, OPN, 3),
+		  DO(ADMIT, 0, 15.999, 0, OPN, 3), DO(CALL_FAIL, 0, 16, 1, OPN, 5),
+		  DO(RETRY_AFTER, 20000, 16, 0, OPN, 5), DO(CALL_FAIL, 0, 36, 1, OPN, 7),
+		  DO(RETRY_AFTER, 30000, 36, 0, OPN, 7), DO(CALL_FAIL, 0, 66, 1, OPN, 9),
+		  DO(RETRY_AFTER, 30000, 66, 0, OPN, 9), DO(OPENED, 5, 66, 0, OPN, 9),
+		  DO(OPEN_MS, 99000, 100, 0, OPN, 9)),
+	STORY("a slow trial is a failed one", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_SLOW, 0, 6, 1, OPN, 3),
+		  DO(REASON, RSL_TRIP_TRIAL, 6, 0, OPN, 3), DO(IN_A_ROW, 3, 6, 0, OPN, 3)),
+	STORY("a slow failure of a trial, too", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(SLOW_FAIL, 0, 6, 1, OPN, 3),
+		  DO(IN_A_ROW, 4, 6, 0, OPN, 3)),
+	STORY("a trial that says nothing gives its permit back", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(ADMIT, 1, 6, 1, HO, 2),
+		  DO(NEITHER, 0, 7, 1, HO, 2), DO(TRIALS, 1, 7, 0, HO, 2), DO(SUCCESSES, 0, 7, 0, HO, 2),
+		  DO(ADMIT, 0, 7, 1, HO, 2), DO(ADMIT, 2, 7, 0, HO, 2), DO(NEITHER, 0, 7, 1, HO, 2),
+		  DO(NEITHER, 1, 7, 1, HO, 2), DO(TRIALS, 0, 7, 0, HO, 2), DO(WINDOW, 3, 7, 0, HO, 2)),
+	STORY("calls of the closed breaker end in a later generation", false,
+		  DO(ADMIT, 4, 1, 1, CL, 0), DO(ADMIT, 5, 1, 1, CL, 0), DO(ADMIT, 6, 1, 1, CL, 0),
+		  DO(ADMIT, 7, 1, 1, CL, 0), THREE_FAILURES, DO(FAIL, 4, 2, 0, OPN, 1),
+		  DO(IN_A_ROW, 3, 2, 0, OPN, 1), DO(ADMIT, 0, 6, 1, HO, 2), DO(FAIL, 5, 6, 0, HO, 2),
+		  DO(OKAY, 6, 6, 0, HO, 2), DO(SUCCESSES, 0, 6, 0, HO, 2), DO(TRIALS, 1, 6, 0, HO, 2),
+		  DO(OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, CL, 3),
+		  DO(FAIL, 7, 7, 0, CL, 3), DO(WINDOW, 0, 7, 0, CL, 3), DO(IN_A_ROW, 0, 7, 0, CL, 3)),
+	STORY("a trial ends after another one has failed", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(ADMIT, 1, 6, 1, HO, 2),
+		  DO(FAIL, 0, 7, 1, OPN, 3), DO(TRIALS, 0, 7, 0, OPN, 3), DO(FAIL, 1, 7, 0, OPN, 3),
+		  DO(OPENED, 2, 7, 0, OPN, 3), DO(ADMIT, 2, 17, 1, HO, 4), DO(TRIALS, 1, 17, 0, HO, 4),
+		  DO(OKAY, 1, 17, 0, HO, 4), DO(NEITHER, 1, 17, 0, HO, 4), DO(TRIALS, 1, 17, 0, HO, 4),
+		  DO(SUCCESSES, 0, 17, 0, HO, 4)),
+	STORY("closed for less than a minute, it remembers", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, HO, 2),
+		  DO(CALL_OKAY, 0, 6, 1, CL, 3), DO(CALL_FAIL, 0, 65.9, 1, CL, 3),
+		  DO(CALL_FAIL, 0, 65.9, 1, CL, 3), DO(CALL_FAIL, 0, 65.999999, 1, OPN, 4),
+		  DO(RETRY_AFTER, 10000, 65.999999, 0, OPN, 4), DO(OPENED_AT, 65999, 66, 0, OPN, 4)),
+	STORY("closed for a minute, it has forgotten", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, HO, 2),
+		  DO(CALL_OKAY, 0, 6, 1, CL, 3), DO(CALL_FAIL, 0, 65, 1, CL, 3),
+		  DO(CALL_FAIL, 0, 66, 1, CL, 3), DO(CALL_FAIL, 0, 66, 1, OPN, 4),
+		  DO(RETRY_AFTER, 5000, 66, 0, OPN, 4), DO(OPENED, 2, 66, 0, OPN, 4)),
+	STORY("open for a minute is not closed for a minute", false,
+		  THREE_FAILURES, DO(CALL_FAIL, 0, 500, 1, OPN, 3), DO(RETRY_AFTER, 10000, 500, 0, OPN, 3),
+		  DO(ADMIT, 0, 510, 1, HO, 4), DO(FAIL, 0, 900, 1, OPN, 5),
+		  DO(RETRY_AFTER, 20000, 900, 0, OPN, 5)),
+	STORY("reset closes it and forgets, but not the totals", false,
+		  THREE_FAILURES, DO(CALL_FAIL, 0, 6, 1, OPN, 3), DO(RESET, 0, 9, 0, CL, 4),
+		  DO(IN_A_ROW, 0, 9, 0, CL, 4), DO(WINDOW, 0, 9, 0, CL, 4), DO(OPENED, 2, 9, 0, CL, 4),
+		  DO(OPEN_MS, 8000, 9, 0, CL, 4), DO(REASON, RSL_TRIP_NONE, 9, 0, CL, 4),
+		  DO(RETRY_AFTER, 0, 9, 0, CL, 4), DO(CALL_FAIL, 0, 9, 1, CL, 4),
+		  DO(CALL_FAIL, 0, 9, 1, CL, 4), DO(CALL_FAIL, 0, 9, 1, OPN, 5),
+		  DO(RETRY_AFTER, 5000, 9, 0, OPN, 5), DO(OPENED, 3, 9, 0, OPN, 5)),
+	STORY("reset of a closed breaker begins a generation", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(ADMIT, 0, 1, 1, CL, 0),
+		  DO(RESET, 0, 1, 0, CL, 1), DO(FAIL, 0, 1, 0, CL, 1), DO(CALL_FAIL, 0, 1, 1, CL, 1),
+		  DO(IN_A_ROW, 1, 1, 0, CL, 1), DO(WINDOW, 1, 1, 0, CL, 1)),
+	STORY("reset of a half-open breaker forgets its trials", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(RESET, 0, 6, 0, CL, 3),
+		  DO(TRIALS, 0, 6, 0, CL, 3), DO(FAIL, 0, 6, 0, CL, 3)),
+	STORY("reset leaves the force as it is", false,
+		  THREE_FAILURES, DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 2), DO(RESET, 0, 3, 0, OPN, 3),
+		  DO(REASON, RSL_TRIP_FORCED, 3, 0, OPN, 3), DO(ADMIT, 0, 3, 0, OPN, 3),
+		  DO(FORCE, RSL_FORCE_AUTO, 4, 0, CL, 4), DO(OPEN_MS, 3000, 9, 0, CL, 4)),
+	STORY("forced open admits nobody, for ever", false,
+		  DO(FORCE, RSL_FORCE_OPEN, 1, 0, OPN, 1), DO(ADMIT, 0, 1, 0, OPN, 1),
+		  DO(ADMIT, 0, 99999, 0, OPN, 1), DO(RETRY_AFTER, 0, 2, 0, OPN, 1),
+		  DO(REASON, RSL_TRIP_FORCED, 2, 0, OPN, 1), DO(OPENED, 0, 2, 0, OPN, 1),
+		  DO(OPENED_AT, 1000, 2, 0, OPN, 1), DO(OPEN_MS, 3000, 4, 0, OPN, 1),
+		  DO(FORCE, RSL_FORCE_AUTO, 5, 0, CL, 2), DO(OPEN_MS, 4000, 9, 0, CL, 2),
+		  DO(ADMIT, 0, 9, 1, CL, 2)),
+	STORY("the same force again is nothing", false,
+		  DO(FORCE, RSL_FORCE_AUTO, 1, 0, CL, 0), DO(FORCE, RSL_FORCE_OPEN, 1, 0, OPN, 1),
+		  DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 1), DO(OPENED_AT, 1000, 2, 0, OPN, 1),
+		  DO(FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 2), DO(FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 2),
+		  DO(OPEN_MS, 2000, 9, 0, CL, 2)),
+	STORY("forced open keeps the open position underneath", false,
+		  THREE_FAILURES, DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 2),
+		  DO(REASON, RSL_TRIP_CONSECUTIVE, 2, 0, OPN, 2), DO(ADMIT, 0, 7, 0, OPN, 2),
+		  DO(FORCE, RSL_FORCE_AUTO, 5, 0, OPN, 3), DO(RETRY_AFTER, 1000, 5, 0, OPN, 3),
+		  DO(ADMIT, 0, 5.9, 0, OPN, 3), DO(ADMIT, 0, 6, 1, HO, 4), DO(OPEN_MS, 5000, 6, 0, HO, 4)),
+	STORY("its time may be up when the force ends", false,
+		  THREE_FAILURES, DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 2), DO(ADMIT, 0, 99, 0, OPN, 2),
+		  DO(FORCE, RSL_FORCE_AUTO, 99, 0, OPN, 3), DO(ADMIT, 0, 99, 1, HO, 4)),
+	STORY("forced closed over open admits all, counts, and trips nothing", false,
+		  THREE_FAILURES, DO(FORCE, RSL_FORCE_CLOSED, 2, 0, CL, 2), DO(RETRY_AFTER, 0, 2, 0, CL, 2),
+		  DO(CALL_FAIL, 0, 2, 1, CL, 2), DO(CALL_FAIL, 0, 2, 1, CL, 2), DO(CALL_FAIL, 0, 2, 1, CL, 2),
+		  DO(CALL_FAIL, 0, 2, 1, CL, 2), DO(WINDOW, 7, 2, 0, CL, 2), DO(IN_A_ROW, 7, 2, 0, CL, 2),
+		  DO(OPENED, 1, 2, 0, CL, 2), DO(CALL_OKAY, 0, 2, 1, CL, 2), DO(IN_A_ROW, 0, 2, 0, CL, 2),
+		  DO(ADMIT, 0, 2, 1, CL, 2), DO(TRIALS, 0, 2, 0, CL, 2),
+		  DO(FORCE, RSL_FORCE_AUTO, 3, 0, OPN, 3), DO(FAIL, 0, 3, 0, OPN, 3), DO(ADMIT, 0, 5, 0, OPN, 3),
+		  DO(ADMIT, 0, 6, 1, HO, 4)),
+	STORY("forced closed over closed counts, and trips afterwards", false,
+		  DO(CALL_FAIL, 0, 1, 1, CL, 0), DO(FORCE, RSL_FORCE_CLOSED, 1, 0, CL, 1),
+		  DO(CALL_FAIL, 0, 1, 1, CL, 1), DO(CALL_FAIL, 0, 1, 1, CL, 1), DO(CALL_FAIL, 0, 1, 1, CL, 1),
+		  DO(IN_A_ROW, 4, 1, 0, CL, 1), DO(OPEN_MS, 0, 2, 0, CL, 1), DO(ADMIT, 0, 2, 1, CL, 1),
+		  DO(FORCE, RSL_FORCE_AUTO, 2, 0, CL, 2), DO(FAIL, 0, 2, 0, CL, 2), DO(ADMIT, 0, 2, 1, CL, 2),
+		  DO(FAIL, 0, 2, 1, OPN, 3), DO(IN_A_ROW, 5, 2, 0, OPN, 3)),
+	STORY("force over half-open forgets trials, not successes", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(ADMIT, 0, 6, 1, HO, 2),
+		  DO(ADMIT, 1, 6, 1, HO, 2), DO(FORCE, RSL_FORCE_CLOSED, 7, 0, CL, 3),
+		  DO(TRIALS, 0, 7, 0, CL, 3), DO(FAIL, 0, 7, 0, CL, 3), DO(CALL_OKAY, 2, 7, 1, CL, 3),
+		  DO(SUCCESSES, 1, 7, 0, CL, 3), DO(FORCE, RSL_FORCE_AUTO, 8, 0, HO, 4),
+		  DO(FAIL, 1, 8, 0, HO, 4), DO(ADMIT, 0, 8, 1, HO, 4), DO(ADMIT, 1, 8, 1, HO, 4),
+		  DO(ADMIT, 2, 8, 0, HO, 4), DO(OKAY, 0, 8, 1, HO, 4), DO(OKAY, 1, 8, 1, CL, 5)),
+	STORY("from forced open to forced closed", false,
+		  THREE_FAILURES, DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 2),
+		  DO(FORCE, RSL_FORCE_CLOSED, 3, 0, CL, 3), DO(ADMIT, 0, 3, 1, CL, 3),
+		  DO(OPEN_MS, 3000, 4, 0, CL, 3), DO(FORCE, RSL_FORCE_OPEN, 5, 0, OPN, 4),
+		  DO(FAIL, 0, 5, 0, OPN, 4), DO(OPEN_MS, 5000, 6, 0, OPN, 4), DO(OPENED_AT, 1000, 6, 0, OPN, 4)),
+	STORY("with a prober no caller is a trial", true,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 0, OPN, 1), DO(ADMIT, 0, 999, 0, OPN, 1),
+		  DO(DUE, 0, 5.999999, 0, OPN, 1), DO(DUE, 0, 6, 1, OPN, 1), DO(ALIVE, 0, 6, 0, HO, 2),
+		  DO(SUCCESSES, 1, 6, 0, HO, 2), DO(DUE, 0, 6, 1, HO, 2), DO(ADMIT, 0, 6, 0, HO, 2),
+		  DO(TRIALS, 0, 6, 0, HO, 2), DO(ALIVE, 0, 7, 0, HO, 2), DO(SUCCESSES, 2, 7, 0, HO, 2),
+		  DO(ALIVE, 0, 8, 0, CL, 3), DO(DUE, 0, 99, 0, CL, 3), DO(OPEN_MS, 7000, 9, 0, CL, 3),
+		  DO(ADMIT, 0, 9, 1, CL, 3), DO(WINDOW, 0, 9, 0, CL, 3)),
+	STORY("a failed probe waits again, and no longer", true,
+		  THREE_FAILURES, DO(DEAD, 0, 6, 0, OPN, 1), DO(RETRY_AFTER, 5000, 6, 0, OPN, 1),
+		  DO(OPENED, 1, 6, 0, OPN, 1), DO(REASON, RSL_TRIP_CONSECUTIVE, 6, 0, OPN, 1),
+		  DO(DUE, 0, 10.9, 0, OPN, 1), DO(DUE, 0, 11, 1, OPN, 1), DO(DEAD, 0, 12, 0, OPN, 1),
+		  DO(RETRY_AFTER, 5000, 12, 0, OPN, 1), DO(OPEN_MS, 12000, 13, 0, OPN, 1)),
+	STORY("a failed probe of the half-open breaker", true,
+		  THREE_FAILURES, DO(ALIVE, 0, 6, 0, HO, 2), DO(ALIVE, 0, 6, 0, HO, 2),
+		  DO(DEAD, 0, 7, 0, OPN, 3), DO(REASON, RSL_TRIP_TRIAL, 7, 0, OPN, 3),
+		  DO(OPENED, 1, 7, 0, OPN, 3), DO(RETRY_AFTER, 5000, 7, 0, OPN, 3),
+		  DO(SUCCESSES, 0, 7, 0, OPN, 3), DO(ALIVE, 0, 12, 0, HO, 4), DO(SUCCESSES, 1, 12, 0, HO, 4)),
+	STORY("an answer of another generation", true,
+		  THREE_FAILURES, DO(OLD_ALIVE, 0, 6, 0, OPN, 1), DO(OLD_DEAD, 0, 6, 0, OPN, 1),
+		  DO(DUE, 0, 6, 1, OPN, 1), DO(ALIVE, 0, 6, 0, HO, 2), DO(OLD_DEAD, 0, 6, 0, HO, 2),
+		  DO(OLD_ALIVE, 0, 6, 0, HO, 2), DO(SUCCESSES, 1, 6, 0, HO, 2)),
+	STORY("an answer when nobody asked any more", true,
+		  DO(ALIVE, 0, 1, 0, CL, 0), DO(DEAD, 0, 1, 0, CL, 0), DO(SUCCESSES, 0, 1, 0, CL, 0),
+		  DO(RETRY_AFTER, 0, 1, 0, CL, 0), THREE_FAILURES, DO(FORCE, RSL_FORCE_OPEN, 2, 0, OPN, 2),
+		  DO(DUE, 0, 9, 0, OPN, 2), DO(ALIVE, 0, 9, 0, OPN, 2),
+		  DO(FORCE, RSL_FORCE_CLOSED, 9, 0, CL, 3), DO(DUE, 0, 9, 0, CL, 3), DO(DEAD, 0, 9, 0, CL, 3),
+		  DO(ALIVE, 0, 9, 0, CL, 3), DO(FORCE, RSL_FORCE_AUTO, 9, 0, OPN, 4),
+		  DO(SUCCESSES, 0, 9, 0, OPN, 4), DO(DUE, 0, 9, 1, OPN, 4)),
+	STORY("an answer before the time is up counts", true,
+		  THREE_FAILURES, DO(ALIVE, 0, 2, 0, HO, 2)),
+	STORY("one answer is enough with a threshold of one", true,
+		  DO(THRESHOLD, 1, 1, 0, CL, 0), THREE_FAILURES, DO(ALIVE, 0, 6, 0, CL, 2),
+		  DO(SUCCESSES, 0, 6, 0, CL, 2), DO(OPEN_MS, 5000, 6, 0, CL, 2)),
+	STORY("after a failed probe a call's failure grows on", true,
+		  THREE_FAILURES, DO(DEAD, 0, 6, 0, OPN, 1), DO(ALIVE, 0, 11, 0, HO, 2),
+		  DO(ALIVE, 0, 11, 0, HO, 2), DO(ALIVE, 0, 11, 0, CL, 3), DO(CALL_FAIL, 0, 12, 1, CL, 3),
+		  DO(CALL_FAIL, 0, 12, 1, CL, 3), DO(CALL_FAIL, 0, 12, 1, OPN, 4), DO(OPENED, 2, 12, 0, OPN, 4),
+		  DO(RETRY_AFTER, 10000, 12, 0, OPN, 4), DO(DEAD, 0, 22, 0, OPN, 4),
+		  DO(RETRY_AFTER, 10000, 22, 0, OPN, 4)),
+	STORY("the prober is taken away while it is open", true,
+		  THREE_FAILURES, DO(PROBE, false, 2, 0, OPN, 1), DO(DUE, 0, 9, 0, OPN, 1),
+		  DO(ALIVE, 0, 5, 0, OPN, 1), DO(ADMIT, 0, 5, 0, OPN, 1), DO(ADMIT, 0, 6, 1, HO, 2)),
+	STORY("the prober is taken away while it is half-open", true,
+		  THREE_FAILURES, DO(ALIVE, 0, 6, 0, HO, 2), DO(PROBE, false, 6, 0, HO, 2),
+		  DO(ALIVE, 0, 6, 0, HO, 2), DO(SUCCESSES, 1, 6, 0, HO, 2), DO(DUE, 0, 6, 0, HO, 2),
+		  DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, CL, 3)),
+	STORY("a prober comes while it is half-open", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(ADMIT, 1, 6, 1, HO, 2),
+		  DO(PROBE, true, 6, 0, HO, 2), DO(DUE, 0, 6, 1, HO, 2), DO(ADMIT, 2, 6, 0, HO, 2),
+		  DO(OKAY, 0, 6, 1, HO, 2), DO(ADMIT, 2, 6, 0, HO, 2), DO(TRIALS, 1, 6, 0, HO, 2),
+		  DO(ALIVE, 0, 6, 0, HO, 2), DO(ALIVE, 0, 6, 0, CL, 3), DO(FAIL, 1, 7, 0, CL, 3)),
+	STORY("half_open_calls is lowered below what is under way", false,
+		  THREE_FAILURES, DO(ADMIT, 0, 6, 1, HO, 2), DO(ADMIT, 1, 6, 1, HO, 2),
+		  DO(HALF_OPEN_CALLS, 1, 6, 0, HO, 2), DO(ADMIT, 2, 6, 0, HO, 2), DO(NEITHER, 0, 6, 1, HO, 2),
+		  DO(ADMIT, 2, 6, 0, HO, 2), DO(NEITHER, 1, 6, 1, HO, 2), DO(ADMIT, 2, 6, 1, HO, 2),
+		  DO(ADMIT, 3, 6, 0, HO, 2), DO(HALF_OPEN_CALLS, 2, 6, 0, HO, 2), DO(ADMIT, 3, 6, 1, HO, 2)),
+	STORY("success_threshold is lowered below what was reached", false,
+		  THREE_FAILURES, DO(CALL_OKAY, 0, 6, 1, HO, 2), DO(CALL_OKAY, 0, 6, 1, HO, 2),
+		  DO(THRESHOLD, 1, 6, 0, HO, 2), DO(CALL_OKAY, 0, 6, 1, CL, 3)),
+	STORY("and with a prober", true,
+		  THREE_FAILURES, DO(ALIVE, 0, 6, 0, HO, 2), DO(ALIVE, 0, 6, 0, HO, 2),
+		  DO(THRESHOLD, 2, 6, 0, HO, 2), DO(DUE, 0, 6, 1, HO, 2), DO(ALIVE, 0, 6, 0, CL, 3)),
+	STORY("a shorter open time is in force at once", false,
+		  THREE_FAILURES, DO(RESET_S, 2, 2, 0, OPN, 1), DO(RETRY_AFTER, 1000, 2, 0, OPN, 1),
+		  DO(RESET_S, 20, 2, 0, OPN, 1), DO(RETRY_AFTER, 1000, 2, 0, OPN, 1), DO(ADMIT, 0, 3, 1, HO, 2)),
+	STORY("a longer one with the next opening", false,
+		  THREE_FAILURES, DO(RESET_S, 20, 2, 0, OPN, 1), DO(RETRY_AFTER, 4000, 2, 0, OPN, 1),
+		  DO(CALL_FAIL, 0, 6, 1, OPN, 3), DO(RETRY_AFTER, 30000, 6, 0, OPN, 3)),
 };
 
 static int64_t
@@ -452,7 +428,7 @@ test_stories(void)
 		rsl_breaker_permit slots[SLOTS];
 		int			i = 0;
 
-		config.probe = stories[s].probe;
+		config.probe = stories[s].prober;
 		rsl_breaker_init(&state, &config, 1);
 		while (stories[s].events[i].what != END &&
 			   play(&state, &config, slots, &stories[s].events[i]))
@@ -496,7 +472,7 @@ test_rates(void)
 	{
 		{10, 0.5, 1, 5, 0, 10, RSL_TRIP_FAILURE_RATE},	/* exactly the rate */
 		{10, 0.5, 1, 4, 0, 0, RSL_TRIP_NONE},	/* one less */
-		{10, 0.5, 1, 10, 0, 10, RSL_TRIP_FAILURE_RATE}, /* not before minimum_calls */
+		{10, 0.5, 1, 10, 0, 10, RSL_TRIP_FAILURE_RATE}, /* not earlier */
 		{11, 0.5, 1, 6, 0, 11, RSL_TRIP_FAILURE_RATE},
 		{11, 0.5, 1, 5, 0, 0, RSL_TRIP_NONE},
 		{1, 0.5, 1, 1, 0, 1, RSL_TRIP_FAILURE_RATE},
@@ -513,7 +489,7 @@ test_rates(void)
 		{10, 1, 0.5, 4, 5, 10, RSL_TRIP_SLOW_RATE}, /* slow failures are slow */
 		{10, 0.4, 1, 4, 5, 10, RSL_TRIP_FAILURE_RATE},	/* and failures */
 		{10, 0.5, 0.5, 5, 5, 10, RSL_TRIP_FAILURE_RATE},	/* both: this is named */
-		{10, 1e-9, 1e-9, 0, 0, 0, RSL_TRIP_NONE},	/* nothing bad, nothing opens */
+		{10, 1e-9, 1e-9, 0, 0, 0, RSL_TRIP_NONE},	/* nothing is bad */
 		{10, 0, 0, 0, 0, 0, RSL_TRIP_NONE},
 		{10, NAN, NAN, 100, 100, 0, RSL_TRIP_NONE},
 	};
@@ -935,7 +911,9 @@ model_record(const rsl_breaker_config *config, const call_under_way *ended,
 		memmove(model.calls, model.calls + MOST_CALLS - model.ncalls,
 				sizeof(counted_call) * model.ncalls);
 	}
-	model.calls[model.ncalls++] = (counted_call) {model.clock, failed, slow};
+	model.calls[model.ncalls].at = model.clock;
+	model.calls[model.ncalls].failed = failed;
+	model.calls[model.ncalls++].slow = slow;
 	model.in_a_row = failed ? model.in_a_row + 1 : 0;
 	if (model.force != RSL_FORCE_AUTO)
 		return true;
@@ -1059,7 +1037,7 @@ compare(const rsl_breaker_state *state, const rsl_breaker_config *config,
 {
 	rsl_window_counts sum;
 	rsl_window_counts expected = model_window();
-	int			position = model.force == RSL_FORCE_OPEN ? OP :
+	int			position = model.force == RSL_FORCE_OPEN ? OPN :
 		model.force == RSL_FORCE_CLOSED ? CL : (int) model.position;
 
 	check(state->position == model.position && state->force == model.force &&
@@ -1094,12 +1072,13 @@ compare(const rsl_breaker_state *state, const rsl_breaker_config *config,
 	else
 		check(state->retry_at == 0, "life %d, step %d: retry_at", life, step);
 	check(rsl_breaker_retry_after(state, model.clock) ==
-		  (position == OP && model.force == RSL_FORCE_AUTO && model.asleep_until > model.clock ?
+		  (position == OPN && model.force == RSL_FORCE_AUTO && model.asleep_until > model.clock ?
 		   model.asleep_until - model.clock : 0), "life %d, step %d: retry_after", life, step);
 	check(rsl_breaker_probe_due(state, config, model.clock) ==
-		  (config->probe && model.force == RSL_FORCE_AUTO &&
+		  (model.force == RSL_FORCE_AUTO &&
 		   (model.position == RSL_BREAKER_HALF_OPEN ||
-			(model.position == RSL_BREAKER_OPEN && model.clock >= model.asleep_until))),
+			(model.position == RSL_BREAKER_OPEN && model.clock >= model.asleep_until)) &&
+		   config->probe),
 		  "life %d, step %d: probe_due", life, step);
 }
 
@@ -1235,7 +1214,7 @@ test_random(void)
 		 admitted_trials, trips[RSL_TRIP_CONSECUTIVE], trips[RSL_TRIP_FAILURE_RATE],
 		 trips[RSL_TRIP_SLOW_RATE], trips[RSL_TRIP_TRIAL]);
 	diag("steps closed %ld, half-open %ld, open %ld", seen[CL][RSL_FORCE_AUTO],
-		 seen[HO][RSL_FORCE_AUTO], seen[OP][RSL_FORCE_AUTO]);
+		 seen[HO][RSL_FORCE_AUTO], seen[OPN][RSL_FORCE_AUTO]);
 	for (int position = 0; position < 3; position++)
 	{
 		for (int force = 0; force < 3; force++)
