@@ -102,7 +102,10 @@ RESET ROLE;
 REVOKE SELECT ON far FROM regress_fallback_user;
 GRANT SELECT ON near TO regress_fallback_user;
 SET ROLE regress_fallback_user;
+-- called a view from PostgreSQL 16 on
+\set VERBOSITY sqlstate
 SELECT * FROM far;
+\set VERBOSITY default
 RESET ROLE;
 GRANT SELECT ON far TO regress_fallback_user;
 ALTER TABLE near ENABLE ROW LEVEL SECURITY;

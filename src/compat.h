@@ -302,15 +302,12 @@ rsl_rte_changes_relation(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte,
 static inline void
 rsl_check_originals(PlannedStmt *stmt, List *originals)
 {
-	ListCell   *cell;
-
-	foreach(cell, originals)
+	for (int i = 0; i < list_length(originals); i++)
 	{
-		RangeTblEntry *rte = lfirst(cell);
+		RangeTblEntry *rte = list_nth(originals, i);
 
 #if PG_VERSION_NUM >= 160000
-		cell = lnext(originals, cell);
-		stmt->permInfos = lappend(stmt->permInfos, lfirst(cell));
+		stmt->permInfos = lappend(stmt->permInfos, list_nth(originals, ++i));
 		rte->perminfoindex = list_length(stmt->permInfos);
 #endif
 		stmt->rtable = lappend(stmt->rtable, rte);

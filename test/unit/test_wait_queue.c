@@ -411,11 +411,13 @@ model_remove(model_queue *naive, int32_t waiter)
 	if (i < 0)
 		return;
 	priority = naive->waiters[i].priority;
+
 	memmove(&naive->waiters[i], &naive->waiters[i + 1],
-			(naive->n - i - 1) * sizeof(model_waiter));
-	naive->n--;
+			(naive->n - i - 1) *sizeof(model_waiter));
+	naive	  ->n--;
+
 	if (!model_has(naive, priority))
-		naive->missed[priority] = 0;
+		naive	  ->missed[priority] = 0;
 }
 
 static int32_t
@@ -468,9 +470,10 @@ model_grant(model_queue *naive, int32_t waiter, uint32_t eligible)
 	for (int c = LOW; c <= CRITICAL; c++)
 	{
 		if (c == granted)
-			naive->missed[c] = 0;
+			naive	  ->missed[c] = 0;
+
 		else if ((eligible & BIT(c)) && model_has(naive, c))
-			naive->missed[c]++;
+			naive	  ->missed[c]++;
 	}
 }
 
@@ -533,10 +536,11 @@ test_model(void)
 			if (random_below(&source, 4) != 0)
 				priority = CRITICAL;
 			rsl_wait_queue_push(&queue, nodes, waiter, priority, now);
-			naive.waiters[naive.n++] = (model_waiter)
+			naive.		waiters[naive.n++] = (model_waiter)
 			{
 				waiter, priority, now
 			};
+
 			pushes++;
 		}
 		else if (dice < 85)
@@ -573,12 +577,14 @@ test_model(void)
 
 			for (int i = 0; i < naive.n; i++)
 				ahead += naive.waiters[i].priority >= priority ? 1 : 0;
+
 			check(rsl_wait_queue_ahead(&queue, priority) == ahead, "op %d", op);
 			check(rsl_wait_queue_victim(&queue, priority) == model_victim(&naive, priority),
 				  "op %d", op);
 		}
 
 		longest = naive.n > longest ? naive.n : longest;
+
 		check(queue.total == naive.n, "op %d: %d waiters, should be %d", op,
 			  queue.total, naive.n);
 		for (int c = LOW; c <= CRITICAL; c++)
