@@ -87,7 +87,7 @@ typedef struct rsl_breaker_config
 	double		jitter;			/* [0, 1] */
 	int32_t		half_open_calls;	/* >= 1 */
 	int32_t		success_threshold;	/* >= 1 */
-	bool probe;					/* trials are the prober's, not the callers' */
+	bool		probe;			/* trials are the prober's, not the callers' */
 } rsl_breaker_config;
 
 typedef struct rsl_breaker_state

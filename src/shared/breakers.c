@@ -478,18 +478,21 @@ rsl_breaker_command_reset(int index)
 
 /*
  * Called by the prober: a call of this generation has been under way for
- * longer than slow_call_duration.  It is counted as a slow one now.
+ * longer than slow_call_duration.  It is counted as a slow one now.  While the
+ * breaker is half-open it is a trial, and has failed by that: a trial that
+ * hangs must not keep the breaker half-open for ever.
  */
 void
 rsl_breaker_count_hanging(int index, uint32 generation)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
-	rsl_breaker_permit permit = {.generation = generation,.trial = false};
+	rsl_breaker_permit permit = {.generation = generation};
 	double		random = pg_prng_double(&pg_global_prng_state);
 	uint32		failures;
 
 	pg_atomic_fetch_add_u64(&breaker->slow, 1);
 	SpinLockAcquire(&breaker->mutex);
+	permit.trial = breaker->state.position == RSL_BREAKER_HALF_OPEN;
 	/* slow, but neither a success nor a failure yet */
 	failures = breaker->state.consecutive_failures;
 	if (rsl_breaker_record(&breaker->state, &breaker->config, rsl_now_us(),

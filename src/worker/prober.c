@@ -61,7 +61,7 @@
 /* names no file, not even one that libpq would warn of */
 #define NO_FILE				"/dev/null/none"
 
-typedef struct probe
+typedef struct server_probe
 {
 	PGconn	   *conn;			/* NULL = none is under way */
 	uint32		uid;			/* of the breaker */
@@ -69,7 +69,7 @@ typedef struct probe
 	int64		deadline;
 	PostgresPollingStatusType wants;
 	bool		verify;			/* ask now, whatever retry_at says */
-} probe;
+} server_probe;
 
 /* What is known of a session's call board. */
 typedef struct session_watch
@@ -78,7 +78,7 @@ typedef struct session_watch
 	int64		since;
 } session_watch;
 
-static probe *probes;			/* one for each entry of breakers */
+static server_probe *probes;	/* one for each entry of breakers */
 static int	nprobes = 0;
 static session_watch *watches;	/* one for each session */
 
@@ -218,7 +218,7 @@ announce(int index)
  */
 
 static void
-forget_probe(probe *p)
+forget_probe(server_probe *p)
 {
 	PQfinish(p->conn);
 	p->conn = NULL;
@@ -229,7 +229,7 @@ forget_probe(probe *p)
 static void
 end_probe(int index, bool alive, const char *result)
 {
-	probe	   *p = &probes[index];
+	server_probe *p = &probes[index];
 
 	forget_probe(p);
 	rsl_breaker_probe_done(index, p->uid, p->generation, alive, result);
@@ -344,7 +344,7 @@ start_probe(int index, uint32 uid, uint32 generation)
 	"application_name", "sslcert", "sslrootcert", "sslmode", NULL};
 	const char *values[] = {NULL, "resilience_probe", NO_FILE, "disable",
 	"resilience prober", NO_FILE, NO_FILE, NULL, NULL};
-	probe	   *p = &probes[index];
+	server_probe *p = &probes[index];
 	rsl_breaker *breaker = &rsl_breakers[index];
 	char		target[RSL_PROBE_TARGET_LEN];
 	int64		patience;
@@ -389,7 +389,7 @@ static void
 consider_probe(int index)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
-	probe	   *p = &probes[index];
+	server_probe *p = &probes[index];
 	uint32		uid = pg_atomic_read_u32(&breaker->uid);
 	uint32		generation;
 	int64		retry_after;
@@ -461,7 +461,7 @@ wait_and_advance(void)
 
 	for (int e = 0; e < n; e++)
 	{
-		probe	   *p = events[e].user_data;
+		server_probe *p = events[e].user_data;
 
 		if (events[e].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
@@ -575,7 +575,7 @@ rsl_prober_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	probes = MemoryContextAllocZero(TopMemoryContext,
-									rsl_breakers_shmem->nbreakers * sizeof(probe));
+									rsl_breakers_shmem->nbreakers * sizeof(server_probe));
 	watches = MemoryContextAllocZero(TopMemoryContext,
 									 rsl_shmem->nsessions * sizeof(session_watch));
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,

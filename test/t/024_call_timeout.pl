@@ -144,10 +144,10 @@ is_fine($s, 'caught');
 
 # In the last moment: either it was in time or it was not
 $mon->ok(q{SELECT resilience.alter_breaker('a', call_timeout => '50 ms')});
-$control_a->ok('UPDATE seconds SET value = 0.047');
 my %outcomes;
-for (1 .. 60)
+for my $try (1 .. 60)
 {
+	$control_a->ok('UPDATE seconds SET value = ' . (0.0475 + 0.0005 * ($try % 5)));
 	my $error = $s->query('SELECT * FROM sa_slow')->{error};
 
 	$outcomes{ $error ? $error->{C} : 'ok' }++;
