@@ -318,6 +318,9 @@ rsl_check_originals(PlannedStmt *stmt, List *originals)
 /* postgres_fdw connects by a blocking call of libpq, without interrupts */
 #define RSL_BLOCKING_CONNECT	(PG_VERSION_NUM < 160000)
 
+/* postgres_fdw lets others see its connections: see breaker/remote.c */
+#define RSL_HAS_GET_CONNECTION	(PG_VERSION_NUM < 160000)
+
 #if PG_VERSION_NUM >= 160000
 #define rsl_owns_relation(relid, role) \
 	object_ownercheck(RelationRelationId, relid, role)

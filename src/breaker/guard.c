@@ -38,8 +38,9 @@ rsl_guard  *volatile rsl_current_guard = NULL;
 rsl_call_board *rsl_my_board = NULL;
 volatile sig_atomic_t rsl_cancel_is_ours = false;
 
-/* whom we cancelled the statement for */
+/* whom we cancelled the statement for, or ended the connection of */
 static rsl_guard *volatile timed_out_guard = NULL;
+static volatile sig_atomic_t connection_is_broken = false;
 
 /* since when the present section has been running; 0 = not known */
 static volatile int64 section_since = 0;
@@ -64,6 +65,9 @@ strike(rsl_guard *guard)
 {
 	timed_out_guard = guard;
 	rsl_cancel_is_ours = true;
+	connection_is_broken = guard->break_call && guard->break_call(guard);
+	if (connection_is_broken)
+		return;
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
@@ -78,8 +82,15 @@ timer_tick(void)
 	uint32		sequence = pg_atomic_read_u32(&rsl_my_board->sequence);
 	dlist_iter	iter;
 
-	if (rsl_cancel_is_ours || list_is_busy)
+	if (list_is_busy)
 		return;
+	if (rsl_cancel_is_ours)
+	{
+		/* not that connection, then: another one of those concerned */
+		if (connection_is_broken && timed_out_guard->watching)
+			timed_out_guard->break_call(timed_out_guard);
+		return;
+	}
 
 	if (guard != NULL)
 	{
@@ -141,13 +152,24 @@ stop_timer(void)
 		disable_timeout(timer, false);
 }
 
+/* Is this the error that our timeout was to lead to? */
+static bool
+is_our_error(int sqlstate)
+{
+	return connection_is_broken ?
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_CONNECTION_EXCEPTION :
+		sqlstate == ERRCODE_QUERY_CANCELED;
+}
+
 /* Take back our cancel of the statement, if it is still on its way. */
 static void
 forget_timeout(void)
 {
 	if (!rsl_cancel_is_ours)
 		return;
-	QueryCancelPending = false;
+	if (!connection_is_broken)
+		QueryCancelPending = false;
+	connection_is_broken = false;
 	rsl_cancel_is_ours = false;
 	timed_out_guard = NULL;
 }
@@ -289,6 +311,7 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 	guard->open = true;
 	guard->watching = false;
 	guard->on_timeout = NULL;
+	guard->break_call = NULL;
 	guard->on_failure = NULL;
 	guard->arg = NULL;
 	list_is_busy = true;
@@ -404,6 +427,27 @@ limits_connect_time(const rsl_section *section)
 		section->guard->timeout_us > 0;
 }
 
+#define TIMEOUT_HINT \
+	"The call took longer than the call_timeout of the circuit breaker. What it did on the other side is not known."
+
+static void
+raise_timeout(rsl_guard *guard, const char *phase, int64 elapsed)
+{
+	bool		generic = !OidIsValid(guard->policy->server);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_CALL_TIMED_OUT),
+			 generic ?
+			 errmsg("call through circuit breaker \"%s\" timed out",
+					guard->policy->name) :
+			 errmsg("call to foreign server \"%s\" timed out",
+					guard->policy->server_name),
+			 errdetail("breaker=%s phase=%s call_timeout_ms=%d elapsed_ms=" INT64_FORMAT " started=true",
+					   guard->policy->name, phase,
+					   guard->policy->call_timeout_ms, elapsed / 1000),
+			 errhint(TIMEOUT_HINT)));
+}
+
 void
 rsl_section_enter_timed(rsl_section *section)
 {
@@ -431,9 +475,23 @@ rsl_section_leave_timed(rsl_section *section)
 			section->outer->busy_us -= now - section->started;
 	}
 
-	/* it was answered in the last moment */
+	/*
+	 * It was answered in the last moment.  That is too late for a connection
+	 * that has been ended.
+	 */
 	if (rsl_cancel_is_ours && timed_out_guard == section->guard)
+	{
+		bool		broken = connection_is_broken;
+
 		forget_timeout();
+		if (broken && !section->guard->watching)
+		{
+			settle(section->guard, RSL_CALL_FAILURE, ERRCODE_CALL_TIMED_OUT,
+				   "call timed out");
+			raise_timeout(section->guard, "execution",
+						  section->guard->timeout_us);
+		}
+	}
 }
 
 /*
@@ -513,27 +571,6 @@ judge(rsl_guard *guard, const ErrorData *edata, int64 elapsed, int *sqlstate)
 		RSL_CALL_FAILURE : RSL_CALL_SUCCESS;
 }
 
-#define TIMEOUT_HINT \
-	"The call took longer than the call_timeout of the circuit breaker. What it did on the other side is not known."
-
-static void
-raise_timeout(rsl_guard *guard, const char *phase, int64 elapsed)
-{
-	bool		generic = !OidIsValid(guard->policy->server);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_CALL_TIMED_OUT),
-			 generic ?
-			 errmsg("call through circuit breaker \"%s\" timed out",
-					guard->policy->name) :
-			 errmsg("call to foreign server \"%s\" timed out",
-					guard->policy->server_name),
-			 errdetail("breaker=%s phase=%s call_timeout_ms=%d elapsed_ms=" INT64_FORMAT " started=true",
-					   guard->policy->name, phase,
-					   guard->policy->call_timeout_ms, elapsed / 1000),
-			 errhint(TIMEOUT_HINT)));
-}
-
 /*
  * How long has a section lasted?  For one of many rows that is known only if
  * somebody had an eye on it.
@@ -571,6 +608,12 @@ rsl_section_failed(rsl_section *section, const char *phase)
 	int			sqlstate;
 
 	/* first of all: no cancel of ours may strike what follows */
+	if (ours && !is_our_error(geterrcode()))
+	{
+		/* it failed by itself at the same moment */
+		forget_timeout();
+		ours = false;
+	}
 	rsl_current_guard = section->outer;
 	pg_atomic_write_u32(&rsl_my_board->sequence,
 						section->outer ? next | 1 : next & ~UINT32_C(1));
@@ -604,8 +647,6 @@ rsl_section_failed(rsl_section *section, const char *phase)
 	if (edata->sqlerrcode == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION &&
 		guard->timeout_us > 0 && elapsed >= guard->timeout_us)
 		ours = true;
-	else if (ours && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		ours = false;			/* it failed by itself at the same moment */
 
 	if (ours)
 	{
@@ -654,10 +695,11 @@ rsl_guard_rewrite_error(ErrorData *edata)
 {
 	rsl_guard  *guard = timed_out_guard;
 
-	if (!rsl_cancel_is_ours || guard == NULL ||
-		edata->sqlerrcode != ERRCODE_QUERY_CANCELED || edata->elevel < ERROR)
+	if (!rsl_cancel_is_ours || guard == NULL || edata->elevel < ERROR ||
+		!is_our_error(edata->sqlerrcode))
 		return false;
 	rsl_cancel_is_ours = false;
+	connection_is_broken = false;
 	timed_out_guard = NULL;
 	settle(guard, RSL_CALL_FAILURE, ERRCODE_CALL_TIMED_OUT, "call timed out");
 	if (guard->on_timeout)

@@ -42,6 +42,13 @@ typedef struct rsl_guard
 	 */
 	void		(*on_timeout) (struct rsl_guard *guard);
 
+	/*
+	 * Called by the timer, in a signal handler: end the call by ending its
+	 * connection, and return true; or return false, and the statement is
+	 * cancelled.  May be NULL.
+	 */
+	bool		(*break_call) (struct rsl_guard *guard);
+
 	/* a failure was charged; may be NULL */
 	void		(*on_failure) (struct rsl_guard *guard);
 	void	   *arg;

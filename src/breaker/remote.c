@@ -3,9 +3,7 @@
  * remote.c
  *		What can be known about a connection of postgres_fdw.
  *
- * postgres_fdw exports GetConnection(), which tells the libpq connection that
- * a session uses for a server, in about a microsecond and without a round
- * trip.  That solves two things that the functions of a wrapper cannot:
+ * Two things cannot be solved by the functions of a wrapper alone:
  *
  * - The remote transactions are committed in a callback at the end of the
  *	 local one.  If that fails, the state of the connections says which server
@@ -15,13 +13,24 @@
  *
  * - After a timeout postgres_fdw would try to cancel the remote query and wait
  *	 up to 30 s for the answer of a server that is silent, or for ever.  A
- *	 connection whose socket is shut down is given up at once instead.
+ *	 connection that is known to be lost is given up at once instead.
+ *
+ * PostgreSQL 15's postgres_fdw exports GetConnection(), which tells the libpq
+ * connection that a session uses for a server, in about a microsecond and
+ * without a round trip.  Later ones do not (modules hide their symbols since
+ * 16).  There we look at the sockets of this process: which of them are
+ * connected to that server?  The timer ends these instead of cancelling the
+ * statement; and a server to which there is none any more has been lost.
  *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "breaker/remote.h"
@@ -35,6 +44,9 @@
 
 /* more servers and users in one session are not looked after at commit */
 #define MAX_REMOTES		32
+
+/* sockets with higher numbers are not found */
+#define MAX_SOCKET		65536
 
 typedef PGconn *(*get_connection_function) (UserMapping *user,
 											bool will_prep_stmt, void **state);
@@ -64,12 +76,136 @@ static emit_log_hook_type prev_emit_log_hook = NULL;
 static bool committing = false;
 static rsl_guard commit_guard;
 static rsl_section commit_section;
+static volatile int broken = -1;	/* whose connection the timer has ended
+									 * last */
 
 static void
 forget_mappings(Datum arg, int cacheid, uint32 hashvalue)
 {
 	for (int i = 0; i < nremotes; i++)
 		remotes[i].mapping_valid = false;
+}
+
+/*
+ * Sockets.  All this may run in a signal handler.
+ */
+
+/* Is a number one of a list with commas? */
+static bool
+lists_port(const char *list, int port)
+{
+	while (*list)
+	{
+		if (atoi(list) == port)
+			return true;
+		list += strcspn(list, ",");
+		list += *list ? 1 : 0;
+	}
+	return false;
+}
+
+/*
+ * Could an address be the server's?  A host that is given by name could be
+ * anywhere; one that is given as an address is compared.
+ */
+static bool
+is_address_of(const rsl_server *server, const struct sockaddr_storage *address)
+{
+	const char *wanted = server->hostaddr[0] ? server->hostaddr : server->host;
+	struct in_addr ipv4;
+	struct in6_addr ipv6;
+
+	if (address->ss_family == AF_UNIX)
+	{
+		const char *path = ((const struct sockaddr_un *) address)->sun_path;
+		const char *name = strrchr(path, '/');
+
+		if (name == NULL || strncmp(name, "/.s.PGSQL.", 10) != 0 ||
+			!lists_port(server->port, atoi(name + 10)) || server->hostaddr[0])
+			return false;
+		return server->host[0] != '/' ||
+			(strlen(server->host) == (size_t) (name - path) &&
+			 strncmp(server->host, path, name - path) == 0);
+	}
+	if (address->ss_family == AF_INET)
+	{
+		const struct sockaddr_in *in = (const struct sockaddr_in *) address;
+
+		return lists_port(server->port, ntohs(in->sin_port)) &&
+			wanted[0] != '/' &&
+			(inet_pton(AF_INET, wanted, &ipv4) != 1 ||
+			 memcmp(&ipv4, &in->sin_addr, sizeof(ipv4)) == 0);
+	}
+	if (address->ss_family == AF_INET6)
+	{
+		const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) address;
+
+		return lists_port(server->port, ntohs(in->sin6_port)) &&
+			wanted[0] != '/' &&
+			(inet_pton(AF_INET6, wanted, &ipv6) != 1 ||
+			 memcmp(&ipv6, &in->sin6_addr, sizeof(ipv6)) == 0);
+	}
+	return false;
+}
+
+/* Count this process's connections to a server, and end them if asked to. */
+static int
+count_sockets(const rsl_server *server, bool end)
+{
+	int			saved_errno = errno;
+	long		limit = sysconf(_SC_OPEN_MAX);
+	int			n = 0;
+
+	for (int fd = 3; fd < Min(limit, MAX_SOCKET); fd++)
+	{
+		struct sockaddr_storage address = {0};
+		socklen_t	length = sizeof(address) - 1;
+
+		if (getpeername(fd, (struct sockaddr *) &address, &length) != 0 ||
+			!is_address_of(server, &address))
+			continue;
+		n++;
+		if (end)
+			shutdown(fd, SHUT_RDWR);
+	}
+	errno = saved_errno;
+	return n;
+}
+
+/* Has the connection been lost, as far as can be known? */
+static bool
+is_lost(const remote *r)
+{
+	if (RSL_HAS_GET_CONNECTION)
+		return r->connection && PQstatus(r->connection) == CONNECTION_BAD;
+	return count_sockets(r->server, false) == 0;
+}
+
+/* See rsl_guard.break_call. */
+static bool
+break_connection(rsl_guard *guard)
+{
+	return count_sockets(((remote *) guard->arg)->server, true) > 0;
+}
+
+/*
+ * One of several servers does not answer, and one cannot see which.  So end
+ * the connections one after the other, a tick of the timer apart: when the
+ * error comes it was the last one.  The others have committed already, or
+ * will not any more.
+ */
+static bool
+break_next_connection(rsl_guard *guard)
+{
+	while (broken + 1 < nremotes)
+	{
+		remote	   *r = &remotes[++broken];
+
+		if (r->used && r->server->breaker >= 0 &&
+			count_sockets(r->server, true) > 0)
+			return true;
+	}
+	return false;
 }
 
 /* Nothing will be waited for on a connection whose server is silent. */
@@ -118,12 +254,18 @@ commit_timed_out(rsl_guard *guard)
 	{
 		remote	   *r = &remotes[i];
 
-		if (!r->used || r->connection == NULL ||
-			PQtransactionStatus(r->connection) != PQTRANS_ACTIVE)
+		if (!r->used)
 			continue;
-		guard->policy = &r->server->policy;
-		give_up(r);
-		blame(r, ERRCODE_CALL_TIMED_OUT, "commit timed out");
+		if (RSL_HAS_GET_CONNECTION ?
+			r->connection && PQtransactionStatus(r->connection) == PQTRANS_ACTIVE :
+			i == broken)
+		{
+			guard->policy = &r->server->policy;
+			give_up(r);
+			blame(r, ERRCODE_CALL_TIMED_OUT, "commit timed out");
+		}
+		/* connections that the timer has ended prove nothing */
+		r->blamed = true;
 	}
 }
 
@@ -149,7 +291,10 @@ begin_commit(void)
 	}
 	if (policy == NULL || policy->call_timeout_ms == 0)
 		return;
+	broken = -1;
 	rsl_guard_watch(&commit_guard, policy, commit_timed_out);
+	if (!RSL_HAS_GET_CONNECTION)
+		commit_guard.break_call = break_next_connection;
 	rsl_section_enter(&commit_section, &commit_guard, RSL_SECTION_TIMED);
 }
 
@@ -173,8 +318,7 @@ end_commit(bool failed)
 	{
 		remote	   *r = &remotes[i];
 
-		if (r->used && r->connection &&
-			PQstatus(r->connection) == CONNECTION_BAD)
+		if (r->used && !r->blamed && is_lost(r))
 			blame(r, ERRCODE_CONNECTION_FAILURE,
 				  "the connection was lost when the remote transaction was to be ended");
 	}
@@ -256,9 +400,10 @@ emit_log(ErrorData *edata)
 static void
 first_use(void)
 {
-	get_connection = (get_connection_function)
-		load_external_function("$libdir/postgres_fdw", "GetConnection", false,
-							   NULL);
+	if (RSL_HAS_GET_CONNECTION)
+		get_connection = (get_connection_function)
+			load_external_function("$libdir/postgres_fdw", "GetConnection",
+								   false, NULL);
 	if (!callbacks_registered)
 	{
 		/* postgres_fdw has registered its own: it is connected */
@@ -303,12 +448,14 @@ rsl_remote_used(rsl_server *server, rsl_guard *guard, Oid user)
 
 	if (r == NULL)
 		return;
-	if (!r->used || r->connection == NULL)
+	if (!r->used)
 	{
 		if (!callbacks_registered)
 			first_use();
-		if (get_connection == NULL)
-			return;
+		r->used = any_used = true;
+	}
+	if (get_connection && r->connection == NULL)
+	{
 		if (!r->mapping_valid)
 		{
 			r->mapping = *GetUserMapping(user, server->serverid);
@@ -316,11 +463,12 @@ rsl_remote_used(rsl_server *server, rsl_guard *guard, Oid user)
 			r->mapping_valid = true;
 		}
 		r->connection = get_connection(&r->mapping, false, NULL);
-		r->used = any_used = true;
 	}
 	if (guard)
 	{
 		guard->on_timeout = statement_timed_out;
+		if (!RSL_HAS_GET_CONNECTION)
+			guard->break_call = break_connection;
 		guard->on_failure = statement_failed;
 		guard->arg = r;
 	}

@@ -78,6 +78,27 @@ estimates_remotely(List *options, bool otherwise)
 	return otherwise;
 }
 
+/* Where the server is, to tell its connections from others. */
+static void
+note_address(rsl_server *server, List *options)
+{
+	ListCell   *cell;
+
+	server->host[0] = server->hostaddr[0] = '\0';
+	strlcpy(server->port, "5432", sizeof(server->port));
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, "host") == 0)
+			strlcpy(server->host, defGetString(option), sizeof(server->host));
+		else if (strcmp(option->defname, "hostaddr") == 0)
+			strlcpy(server->hostaddr, defGetString(option), sizeof(server->hostaddr));
+		else if (strcmp(option->defname, "port") == 0)
+			strlcpy(server->port, defGetString(option), sizeof(server->port));
+	}
+}
+
 static void
 describe(rsl_server *server)
 {
@@ -88,6 +109,8 @@ describe(rsl_server *server)
 	server->is_postgres_fdw = rsl_is_postgres_fdw(wrapper->fdwhandler);
 	server->remote_estimate = server->is_postgres_fdw &&
 		estimates_remotely(catalog->options, false);
+	if (server->is_postgres_fdw)
+		note_address(server, catalog->options);
 	server->described = true;
 }
 

@@ -20,6 +20,9 @@ typedef struct rsl_server
 	const FdwRoutine *fdw;		/* the wrapper's own functions */
 	bool		is_postgres_fdw;
 	bool		remote_estimate;	/* its option use_remote_estimate */
+	char		host[256];		/* its options, as far as they fit */
+	char		hostaddr[256];
+	char		port[64];
 	uint64		generation;		/* of the breakers when we looked; 0 = never */
 	int			breaker;		/* index, or -1: not guarded */
 	rsl_breaker_policy policy;	/* of the breaker */

@@ -86,7 +86,9 @@ my $held = connect_to($node);
 $held->ok('BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT id FROM sb_t ORDER BY id; COMMIT');
 $mon->ok('REFRESH MATERIALIZED VIEW copied');
 breaker_is($mon, 'b', 'state failure_total calls_in_flight', 'closed 0 1', 'before');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM sb_t'), 1000, 'closed, it answers');
+
+my ($got) = call_of(connect_to($node), $rb, 'SELECT count(*) FROM sb_t');
+is($got, 'ok, 1 connections', 'with a connection');
 
 trip($node, $mon, 'b', 'sb');
 breaker_is($mon, 'b', 'state open_count failure_total last_sqlstate', 'open 1 2 08006', 'it has opened');
@@ -340,6 +342,30 @@ append_to_file($file, "x,1\n");
 my $failures = breaker($mon, 'f', 'failure_total');
 error_is($s->query('SELECT * FROM csv'), '22P02', 'a bad row') for 1 .. 5;
 breaker_is($mon, 'f', 'state failure_total', "closed $failures", 'is no failure of the server');
+
+# In parallel workers
+my @files = map { PostgreSQL::Test::Utils::tempdir() . "/part$_.csv" } 1 .. 2;
+append_to_file($_, join('', map { "1,$_\n" } 1 .. 1000)) for @files;
+$mon->ok($_) for (
+	q{CREATE TABLE pf (g int, v int) PARTITION BY LIST (g)},
+	qq{CREATE FOREIGN TABLE pf1 PARTITION OF pf FOR VALUES IN (1) SERVER files OPTIONS (filename '$files[0]', format 'csv')},
+	qq{CREATE FOREIGN TABLE pf2 PARTITION OF pf FOR VALUES IN (2) SERVER files OPTIONS (filename '$files[1]', format 'csv')});
+$s->ok('SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0');
+for my $leader (qw(on off))
+{
+	$s->ok("SET parallel_leader_participation = $leader");
+	like(join("\n", map { $_->[0] } @{ $s->ok('EXPLAIN SELECT count(*) FROM pf')->{rows} }), qr/Parallel Append/, 'a parallel append');
+	$mon->ok('SELECT resilience.reset_statistics()');
+	is($s->value('SELECT count(*) FROM pf'), 2000, "parallel workers (leader $leader)");
+	breaker_is($mon, 'f', 'state failure_total calls_in_flight', 'closed 0 0', 'closed');
+	$mon->ok(q{SELECT resilience.force_breaker('f', 'open')});
+	error_is($s->query('SELECT count(*) FROM pf'), '08R01', "parallel workers are rejected (leader $leader)");
+	$mon->ok(q{SELECT resilience.force_breaker('f', 'auto')});
+	rename $files[1], "$files[1].away";
+	error_is($s->query('SELECT count(*) FROM pf'), '58P01', "parallel workers (leader $leader), a file is missing");
+	rename "$files[1].away", $files[1];
+	is(breaker($mon, 'f', 'failure_total'), 1, 'counts once');
+}
 $s->close;
 
 all_zero($mon, 'at the end');

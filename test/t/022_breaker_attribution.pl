@@ -240,6 +240,13 @@ for my $which ([ $control_a, 'a 0/1/0 b 0/0/0', 'a' ], [ $control_b, 'a 0/0/0 b 
 	$s->ok('ROLLBACK');
 	since();
 }
+add_server($mon, 'su', $ra, tables => ['log']);
+$s->ok('BEGIN; INSERT INTO su_log VALUES (3, 3); INSERT INTO sb_log VALUES (3, 3)');
+terminate($control_a);
+since();
+counts_as('COMMIT', '08006', 'a 0/0/0 b 0/0/0', 'lost before COMMIT: a server without a breaker');
+is($s->ok(q{DO $$DECLARE r record; BEGIN FOR r IN SELECT * FROM sa_t LIMIT 20 LOOP INSERT INTO sb_log VALUES (r.id, 0); COMMIT; END LOOP; END$$})->{tags}[0], 'DO', 'COMMIT in a loop over its rows');
+is(since(), 'a 1/0/0 b 20/0/0', 'counts each statement');
 counts_as(q{INSERT INTO sa_deferred VALUES (1, 2)}, '23505', 'a 1/0/0 b 0/0/0', 'a deferred constraint, in one statement');
 $s->ok('BEGIN; INSERT INTO sb_deferred VALUES (1, 2); SELECT count(*) FROM sa_t');
 since();

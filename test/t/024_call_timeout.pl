@@ -165,6 +165,18 @@ like(join("\n", map { $_->[0] } @{ $s->ok('EXPLAIN SELECT * FROM p')->{rows} }),
 times_out('SELECT count(*) FROM p', 1, 1.3, 'async append', failures => 'a 0/0 b 1/1');
 is_fine($s, 'async append');
 
+$mon->ok(q{CREATE TABLE q (id int, v int) PARTITION BY LIST (v);
+CREATE FOREIGN TABLE qa PARTITION OF q FOR VALUES IN (1) SERVER sa OPTIONS (table_name 't', async_capable 'true');
+CREATE FOREIGN TABLE qb PARTITION OF q FOR VALUES IN (2) SERVER sb OPTIONS (table_name 't', async_capable 'true')});
+$mon->ok('SELECT resilience.reset_statistics()');
+is($s->query('SELECT pg_sleep(0.3) FROM q LIMIT 5')->{tags}[0], 'SELECT 5', 'async append: answers that wait for us are in time');
+is($s->query('SELECT pg_sleep(1.3) FROM q LIMIT 2')->{tags}[0], 'SELECT 2', 'so are rows for which we take long');
+$s->ok('BEGIN; DECLARE c CURSOR FOR SELECT * FROM q; FETCH 1 FROM c');
+sleep 1.3;
+is($s->query('FETCH ALL FROM c')->{tags}[0], 'FETCH 1999', 'and what an idle cursor has asked for');
+$s->ok('COMMIT');
+is(failures(), 'a 0/0 b 0/0', 'nobody is blamed');
+
 # Commands that wait for a lock there
 $control_a->ok('BEGIN; LOCK TABLE log, t');
 $mon->ok(q{CREATE FOREIGN TABLE estimated (id int, v int) SERVER sa OPTIONS (table_name 't', use_remote_estimate 'true')});
@@ -221,6 +233,24 @@ times_out('RELEASE x', 1, 5, 'frozen at RELEASE', once => 1);
 cmp_ok($elapsed, '<', 2, 'and ROLLBACK');
 is_fine($s, 'RELEASE');
 thaw(@frozen);
+
+# Both commits are sent at once: who has answered is not to blame
+$mon->ok("ALTER SERVER $_ OPTIONS (ADD parallel_commit 'true')") for $mon->value('SHOW server_version_num') >= 150000 ? qw(sa sb) : ();
+for my $which ([ $control_a, 'a 1/1 b 0/0', 'sa' ], [ $control_b, 'a 0/0 b 1/1', 'sb' ])
+{
+	my ($control, $expected, $name) = @$which;
+
+	$s->ok('BEGIN; INSERT INTO sa_log VALUES (7, 7); INSERT INTO sb_log VALUES (7, 7)');
+	@frozen = freeze_sessions($control);
+	times_out('COMMIT', 1, 5, "parallel commit, frozen $name", once => 1, failures => $expected);
+	thaw(@frozen);
+	$s->ok('BEGIN; SELECT count(*) FROM sb_t; SELECT count(*) FROM sa_t; SAVEPOINT x; INSERT INTO sa_log VALUES (7, 7); INSERT INTO sb_log VALUES (7, 7)');
+	@frozen = freeze_sessions($control);
+	times_out('RELEASE x', 1, 5, "parallel RELEASE, frozen $name", once => 1, failures => $expected);
+	$s->ok('ROLLBACK');
+	is_fine($s, 'parallel commit');
+	thaw(@frozen);
+}
 
 # The whole server is frozen
 $s->ok('SELECT count(*) FROM sa_t');
