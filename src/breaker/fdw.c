@@ -54,6 +54,7 @@ typedef struct guarded_scan
 	bool		fresh;			/* the next row may mean a remote query */
 	bool		empty;			/* answer with no rows */
 	bool		pending;		/* an asynchronous answer is awaited */
+	bool		in_worker;		/* to be rejected in a parallel worker */
 	bool		direct;			/* a remote UPDATE or DELETE */
 } guarded_scan;
 
@@ -290,6 +291,23 @@ begin_scan(ForeignScanState *node, guarded_scan *scan)
 }
 
 /*
+ * Workers are not guarded, but must not get through what their leader would
+ * not: it may have put its scan off, or not take part.
+ */
+static bool
+rejects_worker(const rsl_server *server)
+{
+	uint64		gate;
+
+	if (!IsParallelWorker() || server->breaker < 0 ||
+		rsl_mode_setting != RSL_MODE_ENFORCE)
+		return false;
+	gate = pg_atomic_read_u64(&rsl_breakers[server->breaker].gate);
+	return RSL_GATE_POSITION(gate) == RSL_BREAKER_OPEN &&
+		RSL_GATE_MODE(gate) == RSL_MODE_ENFORCE;
+}
+
+/*
  * A scan that was put off: begin it now, or find that it has to be without
  * rows.  Raises 08R01 if it can be neither.
  */
@@ -298,6 +316,13 @@ begin_late(ForeignScanState *node, guarded_scan *scan)
 {
 	rsl_server *server = scan->base.server;
 
+	if (scan->in_worker)
+	{
+		if (!may_be_empty(node, scan))
+			rsl_raise_rejection(server->breaker, RSL_REJECTED_OPEN, "begin");
+		scan->empty = true;
+		return;
+	}
 	if (!rsl_breaker_blocks(server->breaker) || !may_be_empty(node, scan))
 	{
 		begin_scan(node, scan);
@@ -327,6 +352,8 @@ scan_iterate_fresh(ForeignScanState *node, guarded_scan *scan)
 	RSL_GUARDED(scan->base.guard, RSL_SECTION_TIMED, "execution",
 				slot = scan->direct ? fdw->IterateDirectModify(node) :
 				fdw->IterateForeignScan(node));
+	if (unlikely(rsl_current_guard == scan->base.guard))
+		rsl_guard_local(scan->base.guard);
 	return slot;
 }
 
@@ -340,6 +367,8 @@ scan_iterate(ForeignScanState *node)
 		return scan_iterate_fresh(node, scan);
 	RSL_GUARDED(scan->base.guard, 0, "fetch",
 				slot = scan->base.fdw->IterateForeignScan(node));
+	if (unlikely(rsl_current_guard == scan->base.guard))
+		rsl_guard_local(scan->base.guard);
 	return slot;
 }
 
@@ -536,6 +565,11 @@ begin_any_scan(ForeignScanState *node, int eflags, bool direct)
 	rsl_server *server = rsl_server_lookup(serverid);
 	guarded_scan *scan;
 
+	if (unlikely(rejects_worker(server)))
+	{
+		make_scan(node, server, eflags, direct)->in_worker = true;
+		return;
+	}
 	if (!is_guarded(server))
 	{
 		node->fdwroutine = unconstify(FdwRoutine *, server->fdw);
@@ -561,6 +595,11 @@ begin_any_scan(ForeignScanState *node, int eflags, bool direct)
 	 */
 	else if (is_closed(server) || server->fdw->InitializeDSMForeignScan)
 		begin_scan(node, scan);
+
+	/* workers would call the server before we do, or without us */
+	else if (node->ss.ps.state->es_plannedstmt->parallelModeNeeded &&
+			 node->ss.ps.plan->parallel_safe)
+		begin_late(node, scan);
 }
 
 static void

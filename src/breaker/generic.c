@@ -167,7 +167,7 @@ breaker_acquire(PG_FUNCTION_ARGS)
 	if (nheld == MAX_HELD)
 		give_back(0, RSL_CALL_NEITHER, false);
 
-	admittance = rsl_call_enter(&call, index, false);
+	admittance = rsl_call_enter(&call, index, false, false);
 	if (admittance != RSL_ADMITTED)
 	{
 		pg_atomic_fetch_add_u64(admittance == RSL_REJECTED_FULL ?
@@ -236,7 +236,7 @@ breaker_record(PG_FUNCTION_ARGS)
 		rsl_call	call;
 
 		/* should it have opened in this moment, this is no trial */
-		if (rsl_call_enter(&call, index, true) == RSL_ADMITTED)
+		if (rsl_call_enter(&call, index, true, false) == RSL_ADMITTED)
 			rsl_call_leave(&call, call.permit.trial ? RSL_CALL_NEITHER : outcome,
 						   ms * 1000 >= policy->config.slow_call_us, 0, NULL);
 	}

@@ -96,6 +96,9 @@ timer_tick(void)
 	{
 		int64		since = section_since;
 
+		if (guard->local_since != 0)
+			return;
+
 		if (since == 0)
 		{
 			/* one of many rows: since we first saw it */
@@ -178,6 +181,7 @@ static void
 unlink_guard(rsl_guard *guard)
 {
 	dlist_iter	iter;
+	bool		timed = false;
 
 	list_is_busy = true;
 	dlist_delete(&guard->node);
@@ -185,14 +189,16 @@ unlink_guard(rsl_guard *guard)
 	if (timed_out_guard == guard)
 		forget_timeout();
 
-	if (guard->timeout_us == 0)
-		return;
 	dlist_foreach(iter, &open_guards)
 	{
-		if (dlist_container(rsl_guard, node, iter.cur)->timeout_us > 0)
-			return;
+		rsl_guard  *other = dlist_container(rsl_guard, node, iter.cur);
+
+		if (other->trial == guard)
+			other->trial = NULL;
+		timed |= other->timeout_us > 0;
 	}
-	stop_timer();
+	if (guard->timeout_us > 0 && !timed)
+		stop_timer();
 }
 
 /* Record what came of it, once. */
@@ -205,6 +211,9 @@ settle(rsl_guard *guard, rsl_call_outcome outcome, int sqlstate,
 	if (!guard->open)
 		return;
 	guard->open = false;
+	/* a part of a trial fails, and so does the trial */
+	if (guard->trial && outcome == RSL_CALL_FAILURE)
+		settle(guard->trial, outcome, sqlstate, message);
 	unlink_guard(guard);
 
 	slow = outcome !=RSL_CALL_NEITHER &&
@@ -284,7 +293,8 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 			   const void *key, const char *phase)
 {
 	rsl_admittance admittance;
-	bool		nested = false;
+	rsl_guard  *outer = NULL;
+	bool		in_trial;
 	dlist_iter	iter;
 
 	first_use();
@@ -292,11 +302,17 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 
 	dlist_foreach(iter, &open_guards)
 	{
-		if (dlist_container(rsl_guard, node, iter.cur)->call.breaker == breaker)
-			nested = true;
+		rsl_guard  *other = dlist_container(rsl_guard, node, iter.cur);
+
+		if (other->call.breaker == breaker &&
+			(outer == NULL || other->call.permit.trial))
+			outer = other;
 	}
 
-	admittance = rsl_call_enter(&guard->call, breaker, nested);
+	in_trial = outer && outer->call.permit.trial &&
+		outer->call.permit.generation ==
+		RSL_GATE_GENERATION(pg_atomic_read_u64(&rsl_breakers[breaker].gate));
+	admittance = rsl_call_enter(&guard->call, breaker, outer != NULL, in_trial);
 	if (admittance != RSL_ADMITTED)
 		rsl_raise_rejection(breaker, admittance, phase);
 
@@ -305,6 +321,8 @@ rsl_guard_open(rsl_guard *guard, int breaker, const rsl_breaker_policy *policy,
 	guard->key = key;
 	guard->timeout_us = policy->call_timeout_ms * INT64CONST(1000);
 	guard->busy_us = 0;
+	guard->trial = in_trial ? outer : NULL;
+	guard->local_since = 0;
 	guard->pending = 0;
 	guard->pending_since = 0;
 	guard->answered = false;
@@ -366,6 +384,27 @@ rsl_guard_unwatch(rsl_guard *guard)
 		forget_timeout();
 	if (dlist_is_empty(&open_guards))
 		stop_timer();
+}
+
+/*
+ * When a foreign data wrapper is asked for an asynchronous row it may compute
+ * expressions of this server's within the section: what has a row, until the
+ * next one is fetched, is local work.
+ */
+void
+rsl_guard_local(rsl_guard *guard)
+{
+	guard->local_since = rsl_now_us();
+}
+
+void
+rsl_guard_remote(rsl_guard *guard)
+{
+	int64		now = rsl_now_us();
+
+	guard->busy_us -= now - guard->local_since;
+	guard->local_since = 0;
+	section_since = now;
 }
 
 /* An asynchronous answer is awaited from now on, or has come. */
@@ -461,6 +500,8 @@ rsl_section_enter_timed(rsl_section *section)
 void
 rsl_section_leave_timed(rsl_section *section)
 {
+	if (unlikely(section->guard->local_since != 0))
+		rsl_guard_remote(section->guard);
 	if (section->started != 0)
 	{
 		int64		now = rsl_now_us();
@@ -602,6 +643,7 @@ rsl_section_failed(rsl_section *section, const char *phase)
 	int64		elapsed = section_elapsed(section, now);
 	uint32		next = pg_atomic_read_u32(&rsl_my_board->sequence) + 1;
 	bool		ours = rsl_cancel_is_ours && timed_out_guard == guard;
+	bool		is_local = false;
 	MemoryContext old;
 	ErrorData  *edata;
 	rsl_call_outcome outcome;
@@ -619,6 +661,13 @@ rsl_section_failed(rsl_section *section, const char *phase)
 						section->outer ? next | 1 : next & ~UINT32_C(1));
 	if (ours)
 		forget_timeout();
+	if (guard->local_since != 0)
+	{
+		/* our own work: whatever it is, the server has answered */
+		rsl_guard_remote(guard);
+		guard->answered = true;
+		is_local = true;
+	}
 	section_since = section->outer ? now : 0;
 	if (section->started != 0)
 	{
@@ -629,7 +678,7 @@ rsl_section_failed(rsl_section *section, const char *phase)
 			restore_connect_time(section);
 	}
 
-	if (error_is_charged)
+	if (error_is_charged || is_local)
 	{
 		/* whoever opened it may not get to close it: end it here */
 		guard->answered = true;

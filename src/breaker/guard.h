@@ -30,6 +30,8 @@ typedef struct rsl_guard
 	const void *key;			/* whose call this is: an EState, or NULL */
 	int64		timeout_us;		/* call_timeout; 0 = none */
 	int64		busy_us;		/* time spent in sections */
+	struct rsl_guard *trial;	/* this call is a part of that trial */
+	int64		local_since;	/* see rsl_guard_local(); 0 = not so */
 	int			pending;		/* asynchronous answers that are awaited */
 	int64		pending_since;	/* the last of them was asked or answered */
 	bool		answered;		/* a section has returned */
@@ -79,6 +81,8 @@ extern void rsl_guard_close(rsl_guard *guard);
 extern void rsl_guard_watch(rsl_guard *guard, const rsl_breaker_policy *policy,
 							void (*on_timeout) (rsl_guard *));
 extern void rsl_guard_unwatch(rsl_guard *guard);
+extern void rsl_guard_local(rsl_guard *guard);
+extern void rsl_guard_remote(rsl_guard *guard);
 extern void rsl_guard_await(rsl_guard *guard, bool *was_pending, bool pending);
 
 extern void rsl_section_enter_timed(rsl_section *section);
@@ -101,6 +105,8 @@ rsl_section_enter(rsl_section *section, rsl_guard *guard, int flags)
 	section->outer = rsl_current_guard;
 	section->flags = flags;
 	section->started = 0;
+	if (unlikely(guard->local_since != 0))
+		rsl_guard_remote(guard);
 	if (flags != 0)
 		rsl_section_enter_timed(section);
 

@@ -242,8 +242,20 @@ blame(remote *r, int sqlstate, const char *message)
 	if (r->blamed || r->server->breaker < 0)
 		return;
 	r->blamed = true;
-	if (rsl_call_enter(&call, r->server->breaker, true) == RSL_ADMITTED)
+	if (rsl_call_enter(&call, r->server->breaker, true, false) == RSL_ADMITTED)
 		rsl_call_leave(&call, RSL_CALL_FAILURE, false, sqlstate, message);
+}
+
+/* Was a command sent that has not been answered? */
+static bool
+waits_for_answer(const remote *r)
+{
+	if (r->connection == NULL ||
+		PQtransactionStatus(r->connection) != PQTRANS_ACTIVE)
+		return false;
+
+	/* with parallel_commit answers are read one after the other */
+	return !PQconsumeInput(r->connection) || PQisBusy(r->connection);
 }
 
 /* The time is up while remote transactions are being ended. */
@@ -256,9 +268,7 @@ commit_timed_out(rsl_guard *guard)
 
 		if (!r->used)
 			continue;
-		if (RSL_HAS_GET_CONNECTION ?
-			r->connection && PQtransactionStatus(r->connection) == PQTRANS_ACTIVE :
-			i == broken)
+		if (RSL_HAS_GET_CONNECTION ? waits_for_answer(r) : i == broken)
 		{
 			guard->policy = &r->server->policy;
 			give_up(r);

@@ -239,10 +239,11 @@ take_in_flight(rsl_breaker *breaker, bool force)
 /*
  * Ask a breaker for permission to call.  When it says yes the call has to be
  * ended with rsl_call_leave(), in whatever way.  "nested": the session is in
- * a call already and must not be kept out by itself.
+ * a call already and must not be kept out by itself.  "in_trial": that one is
+ * a trial of the present state, and this call a part of it.
  */
 rsl_admittance
-rsl_call_enter(rsl_call *call, int index, bool nested)
+rsl_call_enter(rsl_call *call, int index, bool nested, bool in_trial)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
 	uint64		gate = pg_atomic_read_u64(&breaker->gate);
@@ -257,7 +258,7 @@ rsl_call_enter(rsl_call *call, int index, bool nested)
 	if (call->mode == RSL_MODE_OFF)
 		return RSL_ADMITTED;
 
-	if (unlikely(RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED))
+	if (unlikely(RSL_GATE_POSITION(gate) != RSL_BREAKER_CLOSED) && !in_trial)
 	{
 		int64		now = rsl_now_us();
 		rsl_breaker_config config;

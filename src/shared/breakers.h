@@ -227,7 +227,8 @@ extern int	rsl_breaker_by_name(const char *name);
 /* Does this breaker let calls through at the moment, as far as one can see? */
 extern bool rsl_breaker_blocks(int breaker);
 
-extern rsl_admittance rsl_call_enter(rsl_call *call, int breaker, bool nested);
+extern rsl_admittance rsl_call_enter(rsl_call *call, int breaker, bool nested,
+									 bool in_trial);
 extern void rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 						   int sqlstate, const char *message);
 extern void rsl_call_rejected(int breaker, rsl_breaker_numbers *numbers);
