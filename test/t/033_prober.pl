@@ -7,7 +7,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use BreakerTest qw(freeze thaw);
+use BreakerTest qw(freeze thaw postmaster_children);
 use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -41,15 +41,15 @@ my $port = $remote->port;
 my $refusing = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp') or die "cannot bind: $!";
 my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 4096) or die "cannot listen: $!";
 
-sub postmaster_child
+# The prober's process, 0 if there is none at the moment
+sub prober
 {
-	my ($title) = @_;
-	my $postmaster = $node->{_pid};
-
-	for my $line (split /\n/, qx(ps -ww -o pid=,stat=,args= --ppid $postmaster))
+	for my $pid (postmaster_children($node))
 	{
-		my ($pid, $stat, $args) = $line =~ /^\s*(\d+)\s+(\S+)\s+(.*)/ or next;
-		return $pid if $args =~ /\Q$title\E/ && $stat !~ /^Z/;
+		open(my $file, '<', "/proc/$pid/cmdline") or next;
+		my $title = <$file> // '';
+		close $file;
+		return $pid if $title =~ /resilience prober/ && process_lives($pid);
 	}
 	return 0;
 }
@@ -394,7 +394,6 @@ $mon->ok("SELECT resilience.drop_breaker('$_')") for @many;
 #
 # The prober goes, and comes back
 #
-sub prober { return postmaster_child('resilience prober') }
 my $pid = prober();
 ok($pid, 'there is a prober');
 $mon->ok('SELECT pg_reload_conf()');
