@@ -290,26 +290,58 @@ if wanted tap && [ ${#tap[@]} -gt 0 ]; then
 	"${as_user[@]}" mkdir -p "$work/tap/tmp_check/log" "$work/raw" "$work/portlock"
 	# The environment of PGXS' prove_installcheck, until 15 and since 16; the
 	# raw TAP goes to files, to be counted test by test.
-	run "$work/tap.log" env -C "$work/tree" TESTDIR="$work/tap" \
-		TESTDATADIR="$work/tap/tmp_check" TESTLOGDIR="$work/tap/tmp_check/log" \
-		PATH="$bindir:$PATH" PGPORT=65432 PG_REGRESS="$pgtest/regress/pg_regress" \
-		top_builddir="$work" PG_TEST_PORT_DIR="$work/portlock" \
-		PERL_TEST_HARNESS_DUMP_TAP="$work/raw" \
-		prove --timer -j "${PROVE_JOBS:-2}" -I "$pgtest/perl" -I "$work/tree" "${tap[@]}"
+	prove_tap() # FOLDER JOBS TEST ...
+	{
+		local folder=$work/$1 jobs=$2
 
-	ok=0
-	bad=0
-	for test in "${tap[@]}"; do
-		raw=$work/raw/$test
-		# A plan that was not kept is a failed test; one that skips
-		# everything ("1..0 # SKIP") is none at all.
-		read -r good wrong < <(awk '
+		shift 2
+		"${as_user[@]}" mkdir -p "$folder/tmp_check/log"
+		run "$folder.log" env -C "$work/tree" TESTDIR="$folder" \
+			TESTDATADIR="$folder/tmp_check" TESTLOGDIR="$folder/tmp_check/log" \
+			PATH="$bindir:$PATH" PGPORT=65432 PG_REGRESS="$pgtest/regress/pg_regress" \
+			top_builddir="$work" PG_TEST_PORT_DIR="$work/portlock" \
+			PERL_TEST_HARNESS_DUMP_TAP="$work/raw" \
+			prove --timer -j "$jobs" -I "$pgtest/perl" -I "$work/tree" "$@"
+	}
+
+	# A plan that was not kept is a failed test; one that skips everything
+	# ("1..0 # SKIP") is none at all.
+	count_tap() # TEST
+	{
+		awk '
 			/^ok/ && !/# skip/ { good++ }
 			/^ok/ { n++ }
 			/^not ok/ { n++; if (/# TODO/) good++; else wrong++ }
 			/^1\.\.[0-9]/ { plan = substr($1, 4) + 0; planned = 1 }
 			END { if (!wrong && (!planned || plan != n)) wrong++; print good + 0, wrong + 0 }
-		' "$raw" 2>/dev/null || echo 0 1)
+		' "$work/raw/$1" 2>/dev/null || echo 0 1
+	}
+
+	prove_tap tap "${PROVE_JOBS:-2}" "${tap[@]}"
+
+	# CI's machine may stand still for seconds.  A test that fails there gets a
+	# second trial, alone; the log of the first one is shown all the same.
+	if [ -n "${RSL_RERUN:-}" ]; then
+		again=()
+		for test in "${tap[@]}"; do
+			read -r good wrong < <(count_tap "$test")
+			[ "$wrong" -eq 0 ] || again+=("$test")
+		done
+		for test in ${again[@]+"${again[@]}"}; do
+			echo "-- $test failed, the end of its log:"
+			tail -n 40 "$work/tap/tmp_check/log/regress_log_$(basename "$test" .pl)" 2>/dev/null || true
+			rm -f "$work/raw/$test"
+		done
+		if [ ${#again[@]} -gt 0 ]; then
+			echo "-- once more, one by one: ${again[*]}"
+			prove_tap tap_again 1 "${again[@]}"
+		fi
+	fi
+
+	ok=0
+	bad=0
+	for test in "${tap[@]}"; do
+		read -r good wrong < <(count_tap "$test")
 		ok=$((ok + good))
 		bad=$((bad + wrong))
 		if [ "$wrong" -gt 0 ]; then

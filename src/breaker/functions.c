@@ -12,16 +12,15 @@
 
 #include <math.h>
 
-#include "catalog/pg_foreign_server.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
-#include "foreign/foreign.h"
+#include "nodes/value.h"
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/rel.h"
@@ -36,7 +35,7 @@ PG_FUNCTION_INFO_V1(breaker_definitions_check);
 #define HOUR_MS		(3600 * 1000.0)
 #define DAY_MS		(24 * HOUR_MS)
 
-static void check_definition(HeapTuple tuple, TupleDesc desc);
+static void check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc);
 
 static const rsl_definition_column_type columns[RSL_NUM_BREAKER_ARGUMENTS] = {
 	{"name", TEXTOID, NULL},
@@ -140,8 +139,30 @@ check_sqlstates(HeapTuple tuple, TupleDesc desc, int column)
 				 errhint("For example: '{08,53300,57P01}'.")));
 }
 
+/*
+ * Find a foreign server and keep it from being dropped or renamed until the
+ * definition is published, and can be seen by whoever wants to.
+ */
+static bool
+lock_server(const char *server)
+{
+	ObjectAddress address;
+	Relation	relation;
+
+	address = get_object_address(OBJECT_FOREIGN_SERVER,
+								 (Node *) makeString(pstrdup(server)),
+								 &relation, AccessShareLock, true);
+	return OidIsValid(address.objectId);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
+
 static void
-check_definition(HeapTuple tuple, TupleDesc desc)
+check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
 	static const char rate_hint[] = "It is a share of the calls: more than 0, at most 1.";
 	char	   *word;
@@ -151,7 +172,10 @@ check_definition(HeapTuple tuple, TupleDesc desc)
 
 	rsl_check_name(definitions.kind, rsl_text_column(tuple, desc, RSL_BCOL_NAME));
 
-	if (server && GetForeignServerByName(server, true) == NULL)
+	/* a breaker whose server is missing can still be altered */
+	if (server &&
+		!(old && same_text(server, rsl_text_column(old, desc, RSL_BCOL_SERVER))) &&
+		!lock_server(server))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", server),
@@ -226,23 +250,28 @@ check_definition(HeapTuple tuple, TupleDesc desc)
 Datum
 breaker_definitions_check(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	HeapTuple	tuple = rsl_definition_trigger_row(fcinfo,
 												   "breaker_definitions_check");
-	TupleDesc	desc = RelationGetDescr(((TriggerData *) fcinfo->context)->tg_relation);
-	char	   *server;
 
-	check_definition(tuple, desc);
-
-	/* the server stays until the definition is published */
-	server = rsl_text_column(tuple, desc, RSL_BCOL_SERVER);
-	if (server)
-	{
-		LockDatabaseObject(ForeignServerRelationId,
-						   GetForeignServerByName(server, false)->serverid, 0,
-						   AccessShareLock);
-		(void) GetForeignServerByName(server, false);
-	}
+	check_definition(tuple,
+					 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+					 trigger->tg_trigtuple : NULL,
+					 RelationGetDescr(trigger->tg_relation));
 	return PointerGetDatum(tuple);
+}
+
+/*
+ * Whoever renames a server has locked it, and then the definitions: lock them
+ * in the same order.
+ */
+static void
+begin_change(FunctionCallInfo fcinfo, const char *function)
+{
+	rsl_require_shmem();
+	if (!PG_ARGISNULL(RSL_BCOL_SERVER - 1))
+		(void) lock_server(NameStr(*PG_GETARG_NAME(RSL_BCOL_SERVER - 1)));
+	rsl_begin_change(function);
 }
 
 /* The arguments as column values; words in the spelling that views show. */
@@ -302,7 +331,7 @@ create_breaker(PG_FUNCTION_ARGS)
 	Datum		values[RSL_NUM_BREAKER_ARGUMENTS];
 	bool		nulls[RSL_NUM_BREAKER_ARGUMENTS];
 
-	rsl_begin_change("create_breaker()");
+	begin_change(fcinfo, "create_breaker()");
 	collect_arguments(fcinfo, values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
 	PG_RETURN_VOID();
@@ -320,7 +349,7 @@ alter_breaker(PG_FUNCTION_ARGS)
 	Datum		values[RSL_NUM_BREAKER_ARGUMENTS];
 	bool		nulls[RSL_NUM_BREAKER_ARGUMENTS];
 
-	rsl_begin_change("alter_breaker()");
+	begin_change(fcinfo, "alter_breaker()");
 	collect_arguments(fcinfo, values, nulls);
 	rsl_definition_update(&definitions, values, nulls);
 	PG_RETURN_VOID();
@@ -390,7 +419,8 @@ force_breaker(PG_FUNCTION_ARGS)
  *
  * Closes the breaker and forgets what it has seen; totals stay, and so does a
  * forced state.  Acts at once: unlike the other functions it cannot be rolled
- * back, and it works on a standby.
+ * back, and it works on a standby.  Errors: 42704 when there is no such
+ * breaker, 55000 when it is not in force.
  */
 Datum
 reset_breaker(PG_FUNCTION_ARGS)
@@ -401,7 +431,15 @@ reset_breaker(PG_FUNCTION_ARGS)
 	rsl_require_shmem();
 	index = rsl_breaker_by_name(name);
 	if (index < 0)
-		raise_unknown(name);
+	{
+		if (!rsl_definition_exists(&definitions, CStringGetTextDatum(name)))
+			raise_unknown(name);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("circuit breaker \"%s\" is not in force", name),
+				 errdetail("Definitions take effect at COMMIT, if their foreign server exists and shared memory has room."),
+				 errhint("There is nothing to reset yet.")));
+	}
 	rsl_breaker_command_reset(index);
 	PG_RETURN_VOID();
 }

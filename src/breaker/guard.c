@@ -26,6 +26,7 @@
 #include "shared/pool.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -116,10 +117,14 @@ timer_tick(void)
 
 	/*
 	 * Outside of all sections the executor may wait for asynchronous answers.
+	 * A cursor may also leave them unread while its session is idle.
 	 */
 	dlist_foreach(iter, &open_guards)
 	{
 		guard = dlist_container(rsl_guard, node, iter.cur);
+		if (MyBEEntry && (MyBEEntry->st_state == STATE_IDLE ||
+						  MyBEEntry->st_state == STATE_IDLEINTRANSACTION))
+			guard->pending_since = now;
 		if (guard->pending > 0 && guard->timeout_us > 0 &&
 			now - guard->pending_since >= guard->timeout_us)
 		{
@@ -401,10 +406,15 @@ void
 rsl_guard_remote(rsl_guard *guard)
 {
 	int64		now = rsl_now_us();
+	dlist_iter	iter;
 
 	guard->busy_us -= now - guard->local_since;
 	guard->local_since = 0;
 	section_since = now;
+
+	/* whose answers have come meanwhile had nobody to listen */
+	dlist_foreach(iter, &open_guards)
+		dlist_container(rsl_guard, node, iter.cur)->pending_since = now;
 }
 
 /* An asynchronous answer is awaited from now on, or has come. */

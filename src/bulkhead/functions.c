@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(alter_bulkhead);
 PG_FUNCTION_INFO_V1(drop_bulkhead);
 PG_FUNCTION_INFO_V1(bulkhead_definitions_check);
 
-static void check_definition(HeapTuple tuple, TupleDesc desc);
+static void check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc);
 
 static const rsl_definition_column_type columns[RSL_NUM_DEFINITION_COLUMNS] = {
 	{"name", TEXTOID, NULL},
@@ -96,7 +96,7 @@ ends_with_escape(const char *pattern)
 }
 
 static void
-check_definition(HeapTuple tuple, TupleDesc desc)
+check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
 	char	   *name = rsl_text_column(tuple, desc, RSL_COL_NAME);
 	char	   *word;
@@ -207,7 +207,7 @@ bulkhead_definitions_check(PG_FUNCTION_ARGS)
 												   "bulkhead_definitions_check");
 	TupleDesc	desc = RelationGetDescr(((TriggerData *) fcinfo->context)->tg_relation);
 
-	check_definition(tuple, desc);
+	check_definition(tuple, NULL, desc);
 	lock_role(tuple, desc);
 	return PointerGetDatum(tuple);
 }

@@ -12,7 +12,6 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -20,7 +19,6 @@
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
 #include "policy/settings.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -250,8 +248,9 @@ policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_breaker_policy *policy)
 }
 
 /*
- * Read this database's definitions.  Servers are locked, so that they are
- * not dropped before whoever drops them can see that they are guarded.
+ * Read this database's definitions.  The servers are not locked here: whoever
+ * wrote a row has done so, and waiting for somebody who is about to rename one
+ * could end in a deadlock, since that needs the publishers' lock.
  */
 void
 rsl_read_breakers(rsl_breaker_set *set)
@@ -282,17 +281,8 @@ rsl_read_breakers(rsl_breaker_set *set)
 									 room * sizeof(rsl_breaker_policy));
 		}
 		policy = &set->policies[set->npolicies];
-		if (!policy_from_tuple(tuple, RelationGetDescr(relation), policy))
-			continue;
-		if (OidIsValid(policy->server))
-		{
-			LockDatabaseObject(ForeignServerRelationId, policy->server, 0,
-							   AccessShareLock);
-			if (!SearchSysCacheExists1(FOREIGNSERVEROID,
-									   ObjectIdGetDatum(policy->server)))
-				continue;
-		}
-		set->npolicies++;
+		if (policy_from_tuple(tuple, RelationGetDescr(relation), policy))
+			set->npolicies++;
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -363,14 +353,19 @@ announce(void)
 	pg_atomic_fetch_add_u64(&rsl_breakers_shmem->generation, 1);
 }
 
+/* Not the entry that was freed last: calls may be on their way out of it. */
 static bool
 put_new(const rsl_breaker_policy *policy)
 {
-	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
+	int			n = rsl_breakers_shmem->nbreakers;
+
+	for (int i = 0; i < n; i++)
 	{
-		if (rsl_breakers[i].published)
+		rsl_breaker *breaker = &rsl_breakers[(rsl_breakers_shmem->last_uid + i) % n];
+
+		if (breaker->published)
 			continue;
-		rsl_breaker_put(&rsl_breakers[i], policy, true);
+		rsl_breaker_put(breaker, policy, true);
 		return true;
 	}
 	return false;

@@ -16,6 +16,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -27,24 +28,13 @@
 #include "policy/definitions.h"
 #include "policy/publish.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 
 /* What this transaction has to publish when it commits. */
 static bool definitions_changed = false;
 static Oid	dropped_database = InvalidOid;
 static bool databases_changed = false;
 static rsl_publication *pending = NULL;
-
-/* A guarded foreign server that this transaction has altered. */
-typedef struct altered_server
-{
-	Oid			server;
-	char		name[NAMEDATALEN];	/* before that */
-} altered_server;
-
-static List *altered_servers = NIL; /* in TopTransactionContext */
 
 static bool callback_registered = false;
 static object_access_hook_type prev_object_access_hook = NULL;
@@ -68,52 +58,6 @@ forget_pending(void)
 	dropped_database = InvalidOid;
 	databases_changed = false;
 	pending = NULL;
-	altered_servers = NIL;
-}
-
-/*
- * Definitions name the server that they are about, so that a dump can be
- * restored anywhere.  When servers have got other names, so do they there.
- */
-static void
-follow_renamed_servers(void)
-{
-	ListCell   *cell;
-	ArrayBuildState *old_names = NULL;
-	ArrayBuildState *new_names = NULL;
-	Oid			types[2] = {TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[2];
-
-	if (altered_servers == NIL ||
-		!OidIsValid(rsl_extension_relation(RSL_BREAKERS_NAME)))
-		return;
-	CommandCounterIncrement();
-	foreach(cell, altered_servers)
-	{
-		altered_server *altered = lfirst(cell);
-		ForeignServer *server = GetForeignServerExtended(altered->server,
-														 FSV_MISSING_OK);
-
-		if (server == NULL || strcmp(server->servername, altered->name) == 0)
-			continue;
-		old_names = accumArrayResult(old_names,
-									 CStringGetTextDatum(altered->name), false,
-									 TEXTOID, CurrentMemoryContext);
-		new_names = accumArrayResult(new_names,
-									 CStringGetTextDatum(server->servername),
-									 false, TEXTOID, CurrentMemoryContext);
-	}
-	if (old_names == NULL)
-		return;
-	values[0] = makeArrayResult(old_names, CurrentMemoryContext);
-	values[1] = makeArrayResult(new_names, CurrentMemoryContext);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rsl_execute_as_owner(RSL_BREAKERS_NAME,
-						 "UPDATE resilience.breaker_definitions d SET server = n.new_name "
-						 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n(old_name, new_name) "
-						 "WHERE d.server OPERATOR(pg_catalog.=) n.old_name",
-						 2, types, values, NULL, NULL);
-	PopActiveSnapshot();
 }
 
 static void
@@ -125,7 +69,6 @@ publish_callback(XactEvent event, void *arg)
 			if (!definitions_changed)
 				break;
 			rsl_lock_definitions();
-			follow_renamed_servers();
 			/* the rows of the transaction's last statement too */
 			CommandCounterIncrement();
 			pending = rsl_prepare_publication(MyDatabaseId);
@@ -150,6 +93,7 @@ publish_callback(XactEvent event, void *arg)
 						 errhint("Use COMMIT.")));
 			break;
 
+		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
 			forget_pending();
 			break;
@@ -173,8 +117,9 @@ PG_FUNCTION_INFO_V1(bulkhead_definitions_changed);
 /*
  * bulkhead_definitions_changed() returns trigger
  *
- * AFTER each statement on a table of definitions: publish when this transaction commits.
- * Harmless in a restore into a server that has not preloaded the library.
+ * AFTER each statement on a table of definitions: publish when this
+ * transaction commits.  Harmless in a restore into a server that has not
+ * preloaded the library.
  */
 Datum
 bulkhead_definitions_changed(PG_FUNCTION_ARGS)
@@ -246,38 +191,27 @@ check_role_unused(Oid role)
 	}
 }
 
-/* The breaker that guards a server, this transaction's own changes included. */
+/*
+ * The breaker that guards a server.  Asked of the table, which has this
+ * transaction's own changes, and those for which shared memory has no room.
+ * What others have not committed cannot concern the server: they have locked
+ * it (see breaker_definitions_check()).
+ */
 static bool
 find_guard(Oid server, char *breaker_name)
 {
-	bool		found = false;
+	rsl_breaker_set set = {.home_database = MyDatabaseId};
 
-	if (definitions_changed)
+	rsl_read_breakers(&set);
+	for (int p = 0; p < set.npolicies; p++)
 	{
-		rsl_breaker_set mine = {.home_database = MyDatabaseId};
-
-		rsl_read_breakers(&mine);
-		for (int p = 0; p < mine.npolicies && !found; p++)
+		if (set.policies[p].server == server)
 		{
-			found = mine.policies[p].server == server;
-			if (found)
-				strlcpy(breaker_name, mine.policies[p].name, NAMEDATALEN);
+			strlcpy(breaker_name, set.policies[p].name, NAMEDATALEN);
+			return true;
 		}
-		return found;
 	}
-
-	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	for (int i = 0; i < rsl_breakers_shmem->nbreakers && !found; i++)
-	{
-		const rsl_breaker_policy *policy = &rsl_breakers[i].policy;
-
-		found = rsl_breakers[i].published && policy->server == server &&
-			policy->home_database == MyDatabaseId;
-		if (found)
-			strlcpy(breaker_name, policy->name, NAMEDATALEN);
-	}
-	LWLockRelease(rsl_config_lock);
-	return found;
+	return false;
 }
 
 /*
@@ -298,32 +232,6 @@ check_server_unused(Oid server)
 			 errdetail("circuit breaker \"%s\"", name),
 			 errhint("Drop the circuit breaker first: SELECT resilience.drop_breaker(%s);",
 					 quote_literal_cstr(name))));
-}
-
-/*
- * ALTER SERVER: the prober's way to it may be another one, or its name.  The
- * catalog cache still has it as it was.
- */
-static void
-server_altered(Oid server)
-{
-	char		name[NAMEDATALEN];
-	MemoryContext old;
-	altered_server *altered;
-	ForeignServer *before;
-
-	if (!find_guard(server, name))
-		return;
-	mark_changed();
-	before = GetForeignServerExtended(server, FSV_MISSING_OK);
-	if (before == NULL)
-		return;
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	altered = palloc0(sizeof(altered_server));
-	altered->server = server;
-	strlcpy(altered->name, before->servername, NAMEDATALEN);
-	altered_servers = lappend(altered_servers, altered);
-	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -355,6 +263,45 @@ request_visits(void)
 	databases_changed = true;
 }
 
+/*
+ * ALTER SERVER: the prober's way to it may be another one, or its name.
+ *
+ * Definitions name their server, so that a dump can be restored anywhere.
+ * When a server gets another name it gets it there, too, and at once: later
+ * statements of the transaction find it, and a rollback takes both back.
+ * This is called before the command's end, when the catalog caches still have
+ * the server as it was; the commands that come here do nothing more to it.
+ */
+static void
+server_altered(Oid server)
+{
+	char		name[NAMEDATALEN];
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		names[2];
+	ForeignServer *before = GetForeignServerExtended(server, FSV_MISSING_OK);
+	ForeignServer *after;
+
+	if (before == NULL || !find_guard(server, name))
+	{
+		/* a breaker may have been committed when this is */
+		request_visits();
+		return;
+	}
+	mark_changed();
+	/* before the row, as the functions that change definitions do */
+	rsl_lock_definitions();
+	CommandCounterIncrement();
+	after = GetForeignServerExtended(server, FSV_MISSING_OK);
+	if (after == NULL || strcmp(before->servername, after->servername) == 0)
+		return;
+	names[0] = CStringGetTextDatum(before->servername);
+	names[1] = CStringGetTextDatum(after->servername);
+	rsl_execute_as_owner(RSL_BREAKERS_NAME,
+						 "UPDATE resilience.breaker_definitions SET server = $2 "
+						 "WHERE server OPERATOR(pg_catalog.=) $1",
+						 2, types, names, NULL, NULL);
+}
+
 static void
 object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 			  void *arg)
@@ -374,6 +321,8 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 			request_visits();	/* bulkheads may name a renamed one */
 		else if (classId == ForeignServerRelationId)
 			server_altered(objectId);
+		else if (classId == ForeignDataWrapperRelationId)
+			request_visits();	/* its servers can be probed, or no longer */
 	}
 	else if (access == OAT_DROP && classId == ForeignServerRelationId)
 		check_server_unused(objectId);

@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 char *
@@ -89,7 +90,9 @@ rsl_extension_relation(const char *relname)
 
 /*
  * Run a statement with the rights of a table's owner.  Returns how many rows
- * it concerned, and, if wanted, a copy of the first one.
+ * it concerned, and, if wanted, a copy of the first one.  It sees what is
+ * committed by now, whatever the transaction's isolation level; a row that the
+ * transaction may not have seen it does not change (40001).
  */
 uint64
 rsl_execute_as_owner(const char *relname, const char *sql, int nargs,
@@ -102,6 +105,7 @@ rsl_execute_as_owner(const char *relname, const char *sql, int nargs,
 	Oid			save_user;
 	int			save_context;
 	char		null_flags[RSL_MAX_DEFINITION_COLUMNS + 1];
+	SPIPlanPtr	plan;
 	int			rc;
 	uint64		processed;
 
@@ -125,9 +129,16 @@ rsl_execute_as_owner(const char *relname, const char *sql, int nargs,
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS);
 	SPI_connect();
-	rc = SPI_execute_with_args(sql, nargs, types, values, null_flags, false, 0);
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s",
+			 SPI_result_code_string(SPI_result));
+	rc = SPI_execute_snapshot(plan, values, null_flags, GetLatestSnapshot(),
+							  IsolationUsesXactSnapshot() ?
+							  GetTransactionSnapshot() : InvalidSnapshot,
+							  false, true, 0);
 	if (rc < 0)
-		elog(ERROR, "SPI_execute_with_args failed: %s",
+		elog(ERROR, "SPI_execute_snapshot failed: %s",
 			 SPI_result_code_string(rc));
 	processed = SPI_processed;
 	if (first)
@@ -242,7 +253,7 @@ check_arguments(const rsl_definition_table *table, HeapTuple old,
 		tuple = heap_modify_tuple(old, desc, all_values, all_nulls, replaces);
 	else
 		tuple = heap_form_tuple(desc, all_values, all_nulls);
-	table->check(tuple, desc);
+	table->check(tuple, old, desc);
 	table_close(relation, NoLock);
 }
 

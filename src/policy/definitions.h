@@ -35,7 +35,8 @@ typedef struct rsl_definition_table
 	const char *view;			/* where to look what there is */
 	int			ncolumns;		/* those that are arguments */
 	const rsl_definition_column_type *columns;
-	void		(*check) (HeapTuple tuple, TupleDesc desc);
+	/* raises what is wrong with a row; "old" is the one it replaces, or NULL */
+	void		(*check) (HeapTuple tuple, HeapTuple old, TupleDesc desc);
 } rsl_definition_table;
 
 /* Reading a row. */

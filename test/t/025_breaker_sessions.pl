@@ -145,7 +145,7 @@ wait_trial_time();
 $keeper->ok('SELECT pg_advisory_lock(1)');
 my $openings = breaker($mon, 'b', 'open_count');
 $sessions[0]->send('SELECT * FROM held');
-wait_for_value($mon, q{SELECT open_count FROM resilience.breakers}, $openings + 1, 10);
+wait_for_value($mon, q{SELECT open_count FROM resilience.breakers}, $openings + 1, 20);
 is(breaker($mon, 'b', qw(state trip_reason)), 'open failed trial', 'a trial that hangs opens it again');
 $keeper->ok('SELECT pg_advisory_unlock(1)');
 error_is($sessions[0]->result, 'no error', 'it ends all the same');
