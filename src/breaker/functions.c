@@ -119,7 +119,7 @@ check_number(HeapTuple tuple, TupleDesc desc, int column, double min,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s of a circuit breaker is out of range", name),
-				 errdetail("%s=%g minimum=%g maximum=%g", name, value, min, max),
+				 errdetail("%s=%.15g minimum=%g maximum=%g", name, value, min, max),
 				 errhint("%s", hint)));
 }
 
