@@ -90,20 +90,23 @@ typedef struct rsl_pool
 
 	int			number;			/* RSL_SERVER_POOL or index; never changes */
 
-	/*
-	 * Turns (see turns.c), the server's pool only.  Atomics: who may keep a
-	 * slot between transactions, how many they are, and which waiter looks
-	 * after them.  Sessions as number + 1, 0 = nobody.
-	 */
-	pg_atomic_uint32 in_turn[RSL_MAX_TURNS];
-	pg_atomic_uint32 nturns;
-	pg_atomic_uint32 watchman;	/* written under the pool's lock */
-
 	/* all that follows: pool's lock */
 	rsl_wait_queue queue;
 	int64		last_grant;		/* microseconds, monotonic; 0 = never */
 	int64		grant_interval; /* moving average between grants, us */
 } rsl_pool;
+
+/*
+ * Turns (see turns.c), of the server's pool only.  Atomics: who may keep a
+ * slot between transactions, how many they are, and which waiter looks after
+ * them.  Sessions as number + 1, 0 = nobody.
+ */
+typedef struct rsl_turns
+{
+	pg_atomic_uint32 in_turn[RSL_MAX_TURNS];
+	pg_atomic_uint32 nturns;
+	pg_atomic_uint32 watchman;	/* written under the pool's lock */
+} rsl_turns;
 
 typedef struct rsl_address
 {
@@ -290,6 +293,7 @@ typedef struct rsl_shared
 	/* own cache lines: every limited transaction writes its word */
 	char		pad[PG_CACHE_LINE_SIZE];
 	rsl_pool	server;
+	rsl_turns	turns;
 } rsl_shared;
 
 /* NULL when the library was not preloaded, or in single-user mode */

@@ -171,21 +171,23 @@ update_wait_flag(rsl_pool *pool, int priority)
 static void
 choose_watchman(rsl_pool *pool)
 {
+	rsl_turns  *turns = &rsl_shmem->turns;
 	int			waiter = RSL_NO_WAITER;
 
 	if (pool->number != RSL_SERVER_POOL)
 		return;
 	for (int c = 0; c < RSL_NUM_PRIORITIES && waiter == RSL_NO_WAITER; c++)
 		waiter = pool->queue.tail[c];
-	pg_atomic_write_u32(&pool->watchman, (uint32) (waiter + 1));
-	if (waiter != RSL_NO_WAITER && pg_atomic_read_u32(&pool->nturns) > 0)
+	pg_atomic_write_u32(&turns->watchman, (uint32) (waiter + 1));
+	if (waiter != RSL_NO_WAITER && pg_atomic_read_u32(&turns->nturns) > 0)
 		wake(waiter);
 }
 
 static inline bool
 is_watchman(rsl_pool *pool, int waiter)
 {
-	return pg_atomic_read_u32(&pool->watchman) == (uint32) (waiter + 1);
+	return pool->number == RSL_SERVER_POOL &&
+		pg_atomic_read_u32(&rsl_shmem->turns.watchman) == (uint32) (waiter + 1);
 }
 
 /* Take a waiter out with this verdict.  Pool's lock held; wake it later. */
@@ -354,7 +356,8 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, int64 end,
 			continue;
 		}
 
-		if (is_watchman(pool, me) && pg_atomic_read_u32(&pool->nturns) > 0)
+		if (is_watchman(pool, me) &&
+			pg_atomic_read_u32(&rsl_shmem->turns.nturns) > 0)
 			patience = WATCH_MS;
 		if (!slept && options->on_sleep)
 			options->on_sleep(options->arg);
@@ -373,7 +376,7 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, int64 end,
 			if (rsl_lock_state(MyProc) & RSL_LOCKS_BLOCKING)
 				rsl_pool_let_through(session, pool->number);
 			else if (patience == WATCH_MS &&
-					 rsl_turn_reclaim(pool, RSL_PRIORITY_LOW))
+					 rsl_turn_reclaim(RSL_PRIORITY_LOW))
 				rsl_pool_dispatch(pool);
 		}
 	}
@@ -399,7 +402,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	now = rsl_now_us();
 
 	/* a slot that is only kept, by a lower class or for too long, is free */
-	if (pool->number == RSL_SERVER_POOL && rsl_turn_reclaim(pool, priority))
+	if (pool->number == RSL_SERVER_POOL && rsl_turn_reclaim(priority))
 		n = dispatch_locked(pool, woken, WAKE_BATCH - 1);
 	if (take_if_free(pool, priority))
 	{
@@ -439,7 +442,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	pg_atomic_write_u32(&session->verdict, RSL_WAITING);
 	pg_atomic_write_u32(&session->waiting_for, (uint32) pool->number);
 	rsl_wait_queue_push(&pool->queue, rsl_nodes, me, priority, now);
-	if (pg_atomic_read_u32(&pool->watchman) == 0)
+	if (pg_atomic_read_u32(&rsl_shmem->turns.watchman) == 0)
 		choose_watchman(pool);
 	pg_atomic_fetch_or_u64(&pool->word, rsl_pool_wait_bit(priority));
 	/* a slot may have come back before the flag was seen */

@@ -86,10 +86,6 @@ pool_init(rsl_pool *pool, int number)
 	pg_atomic_init_u32(&pool->max_waiting, 0);
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 		pg_atomic_init_u32(&pool->last_active[c], 0);
-	for (int i = 0; i < RSL_MAX_TURNS; i++)
-		pg_atomic_init_u32(&pool->in_turn[i], 0);
-	pg_atomic_init_u32(&pool->nturns, 0);
-	pg_atomic_init_u32(&pool->watchman, 0);
 	pool->number = number;
 	rsl_wait_queue_init(&pool->queue);
 }
@@ -125,6 +121,10 @@ shmem_fill(void)
 			pg_atomic_init_u64(&shared->waits[c][b], 0);
 	}
 	pool_init(&shared->server, RSL_SERVER_POOL);
+	for (int i = 0; i < RSL_MAX_TURNS; i++)
+		pg_atomic_init_u32(&shared->turns.in_turn[i], 0);
+	pg_atomic_init_u32(&shared->turns.nturns, 0);
+	pg_atomic_init_u32(&shared->turns.watchman, 0);
 
 	for (int i = 0; i < shared->nbulkheads; i++)
 	{

@@ -49,7 +49,7 @@ bool		rsl_turn_entered = false;
 static int64 turn_end = 0;
 static int64 last_release = 0;
 static int	quick_returns = QUICK_ENOUGH;
-static int	position = -1;		/* in the pool's in_turn[], or -1 */
+static int	position = -1;		/* in in_turn[], or -1 */
 
 static uint32
 my_mark(rsl_session *session)
@@ -68,12 +68,13 @@ rsl_turn_begin(int waiting, int limit)
 
 /* Find or make our place among those in a turn. */
 static bool
-enter(rsl_pool *pool, rsl_session *session)
+enter(rsl_session *session)
 {
+	rsl_turns  *turns = &rsl_shmem->turns;
 	uint32		mark = my_mark(session);
 
 	if (position >= 0 &&
-		pg_atomic_read_u32(&pool->in_turn[position]) == mark)
+		pg_atomic_read_u32(&turns->in_turn[position]) == mark)
 		return true;
 
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
@@ -81,14 +82,14 @@ enter(rsl_pool *pool, rsl_session *session)
 		int			place = (mark + i) % RSL_MAX_TURNS;
 		uint32		nobody = 0;
 
-		if (pg_atomic_read_u32(&pool->in_turn[place]) == 0 &&
-			pg_atomic_compare_exchange_u32(&pool->in_turn[place], &nobody, mark))
+		if (pg_atomic_read_u32(&turns->in_turn[place]) == 0 &&
+			pg_atomic_compare_exchange_u32(&turns->in_turn[place], &nobody, mark))
 		{
 			position = place;
 			rsl_turn_entered = true;
-			if (pg_atomic_fetch_add_u32(&pool->nturns, 1) == 0)
+			if (pg_atomic_fetch_add_u32(&turns->nturns, 1) == 0)
 			{
-				uint32		watchman = pg_atomic_read_u32(&pool->watchman);
+				uint32		watchman = pg_atomic_read_u32(&turns->watchman);
 
 				/* there is something to look after now */
 				if (watchman != 0)
@@ -101,13 +102,14 @@ enter(rsl_pool *pool, rsl_session *session)
 }
 
 static void
-leave(rsl_pool *pool, rsl_session *session)
+leave(rsl_session *session)
 {
+	rsl_turns  *turns = &rsl_shmem->turns;
 	uint32		mark = my_mark(session);
 
 	if (position >= 0 &&
-		pg_atomic_compare_exchange_u32(&pool->in_turn[position], &mark, 0))
-		pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+		pg_atomic_compare_exchange_u32(&turns->in_turn[position], &mark, 0))
+		pg_atomic_fetch_sub_u32(&turns->nturns, 1);
 	position = -1;
 	rsl_turn_entered = false;
 }
@@ -119,17 +121,17 @@ leave(rsl_pool *pool, rsl_session *session)
 void
 rsl_turn_forget(rsl_session *session)
 {
-	rsl_pool   *pool = &rsl_shmem->server;
+	rsl_turns  *turns = &rsl_shmem->turns;
 
-	if (pg_atomic_read_u32(&pool->nturns) == 0)
+	if (pg_atomic_read_u32(&turns->nturns) == 0)
 		return;
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
 	{
 		uint32		mark = my_mark(session);
 
-		if (pg_atomic_read_u32(&pool->in_turn[i]) == mark &&
-			pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
-			pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+		if (pg_atomic_read_u32(&turns->in_turn[i]) == mark &&
+			pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
+			pg_atomic_fetch_sub_u32(&turns->nturns, 1);
 	}
 }
 
@@ -147,7 +149,7 @@ rsl_turn_keep(rsl_session *session)
 
 	if ((word & RSL_WAIT_MASK) == 0)
 	{
-		leave(pool, session);
+		leave(session);
 		return false;
 	}
 
@@ -157,9 +159,9 @@ rsl_turn_keep(rsl_session *session)
 		(word & rsl_pool_wait_bits_from(session->priority) &
 		 ~rsl_pool_wait_bit(session->priority)) != 0 ||
 		rsl_pool_running(word) > limit ||
-		!enter(pool, session))
+		!enter(session))
 	{
-		leave(pool, session);
+		leave(session);
 		return false;
 	}
 	session->kept_priority = session->priority;
@@ -214,17 +216,18 @@ rsl_turn_give_up(rsl_session *session)
  * below "below".  Returns whether there were any; the caller dispatches.
  */
 bool
-rsl_turn_reclaim(rsl_pool *pool, rsl_priority below)
+rsl_turn_reclaim(rsl_priority below)
 {
+	rsl_turns  *turns = &rsl_shmem->turns;
 	bool		reclaimed = false;
 	int64		now = 0;
 
-	if (pg_atomic_read_u32(&pool->nturns) == 0)
+	if (pg_atomic_read_u32(&turns->nturns) == 0)
 		return false;
 
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
 	{
-		uint32		mark = pg_atomic_read_u32(&pool->in_turn[i]);
+		uint32		mark = pg_atomic_read_u32(&turns->in_turn[i]);
 		rsl_session *session;
 		uint32		slot;
 		rsl_priority priority;
@@ -237,8 +240,8 @@ rsl_turn_reclaim(rsl_pool *pool, rsl_priority below)
 		{
 			/* it runs, or is gone: then forget it */
 			if (session->pid == 0 &&
-				pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
-				pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+				pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
+				pg_atomic_fetch_sub_u32(&turns->nturns, 1);
 			continue;
 		}
 		pg_read_barrier();
@@ -251,9 +254,10 @@ rsl_turn_reclaim(rsl_pool *pool, rsl_priority below)
 		if (!pg_atomic_compare_exchange_u32(&session->slot, &slot,
 											RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
 			continue;
-		pg_atomic_fetch_sub_u64(&pool->word, rsl_pool_unit(priority));
-		if (pg_atomic_compare_exchange_u32(&pool->in_turn[i], &mark, 0))
-			pg_atomic_fetch_sub_u32(&pool->nturns, 1);
+		pg_atomic_fetch_sub_u64(&rsl_shmem->server.word,
+								rsl_pool_unit(priority));
+		if (pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
+			pg_atomic_fetch_sub_u32(&turns->nturns, 1);
 		reclaimed = true;
 	}
 	return reclaimed;

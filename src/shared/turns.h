@@ -29,6 +29,6 @@ extern bool rsl_turn_keep(rsl_session *session);
 extern bool rsl_turn_resume(rsl_session *session, rsl_priority priority);
 extern void rsl_turn_forget(rsl_session *session);
 extern void rsl_turn_give_up(rsl_session *session);
-extern bool rsl_turn_reclaim(rsl_pool *pool, rsl_priority below);
+extern bool rsl_turn_reclaim(rsl_priority below);
 
 #endif							/* RSL_SHARED_TURNS_H */
