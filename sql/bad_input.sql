@@ -118,6 +118,38 @@ SELECT resilience.create_bulkhead('bad', max_connections => 0, command => 'SELEC
 \echo :SQLSTATE
 SELECT resilience.alter_bulkhead('good', command => 'SELECT');
 \echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', max_connections => 5, tag => 'tenant');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', max_connection_rate => 5, query_id => 7);
+\echo :SQLSTATE
+-- conditions on the statement
+SELECT resilience.create_bulkhead('bad', tag => '');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', tag => '=acme');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', tag => repeat('k', 64));
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', tag => 'tenant=' || repeat('v', 64));
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', query_id => 0);
+\echo :SQLSTATE
+-- budgets and rates
+SELECT resilience.create_bulkhead('bad', max_connection_rate => -2);
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', cpu_share => 1.5);
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', cpu_share => 'NaN');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', cpu_share => 0.5, cpu_burst => '0');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', cpu_share => 0.5, cpu_burst => '2 hours');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', max_statement_cost => 'Infinity');
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', max_rate => 1e7);
+\echo :SQLSTATE
+SELECT resilience.create_bulkhead('bad', auto_revert_refusal_rate => 0);
+\echo :SQLSTATE
 
 -- arguments of another type
 SELECT resilience.create_bulkhead('bad', max_running => 'many');

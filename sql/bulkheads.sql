@@ -38,7 +38,7 @@ FROM resilience.bulkheads ORDER BY name;
 
 -- the arguments are in the order of the interface
 SELECT resilience.create_bulkhead('ordered', 'regress_bh_app', current_database(), 'app',
-	'::1/128', NULL, 5, 6, 7, '8 s', 'high', 'off', 'infinity');
+	'::1/128', NULL, NULL, NULL, 5, 6, 7, '8 s', 'high', 'off', 'infinity');
 SELECT name, role_name, database_name = current_database() AS here, application_name,
 	client_address, command, max_connections, max_running, max_waiting, max_wait, priority,
 	mode, expires_at

@@ -15,6 +15,8 @@ CREATE TABLE resilience.bulkhead_definitions (
 	database_name text,
 	application_name text,
 	client_address cidr,
+	tag text,
+	query_id bigint,
 	command text,
 	max_connections int NOT NULL DEFAULT -1,
 	max_running int NOT NULL DEFAULT -1,
@@ -22,7 +24,14 @@ CREATE TABLE resilience.bulkhead_definitions (
 	max_wait interval NOT NULL DEFAULT '1 s',
 	priority text,
 	mode text NOT NULL DEFAULT 'enforce',
-	expires_at timestamptz
+	expires_at timestamptz,
+	max_connection_rate float8 NOT NULL DEFAULT -1,
+	cpu_share float8 NOT NULL DEFAULT -1,
+	cpu_burst interval NOT NULL DEFAULT '10 s',
+	max_statement_cost float8 NOT NULL DEFAULT -1,
+	max_rate float8 NOT NULL DEFAULT -1,
+	only_under_load boolean NOT NULL DEFAULT false,
+	auto_revert_refusal_rate float8 NOT NULL DEFAULT -1
 );
 REVOKE ALL ON resilience.bulkhead_definitions FROM PUBLIC;
 COMMENT ON TABLE resilience.bulkhead_definitions IS
@@ -58,6 +67,8 @@ CREATE FUNCTION resilience.create_bulkhead(
 	database_name name DEFAULT NULL,
 	application_name text DEFAULT NULL,
 	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
 	command text DEFAULT NULL,
 	max_connections int DEFAULT -1,
 	max_running int DEFAULT -1,
@@ -65,7 +76,14 @@ CREATE FUNCTION resilience.create_bulkhead(
 	max_wait interval DEFAULT '1 s',
 	priority text DEFAULT NULL,
 	mode text DEFAULT 'enforce',
-	expires_at timestamptz DEFAULT NULL
+	expires_at timestamptz DEFAULT NULL,
+	max_connection_rate float8 DEFAULT -1,
+	cpu_share float8 DEFAULT -1,
+	cpu_burst interval DEFAULT '10 s',
+	max_statement_cost float8 DEFAULT -1,
+	max_rate float8 DEFAULT -1,
+	only_under_load boolean DEFAULT false,
+	auto_revert_refusal_rate float8 DEFAULT -1
 ) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION resilience.create_bulkhead FROM PUBLIC;
@@ -78,6 +96,8 @@ CREATE FUNCTION resilience.alter_bulkhead(
 	database_name name DEFAULT NULL,
 	application_name text DEFAULT NULL,
 	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
 	command text DEFAULT NULL,
 	max_connections int DEFAULT NULL,
 	max_running int DEFAULT NULL,
@@ -85,7 +105,14 @@ CREATE FUNCTION resilience.alter_bulkhead(
 	max_wait interval DEFAULT NULL,
 	priority text DEFAULT NULL,
 	mode text DEFAULT NULL,
-	expires_at timestamptz DEFAULT NULL
+	expires_at timestamptz DEFAULT NULL,
+	max_connection_rate float8 DEFAULT NULL,
+	cpu_share float8 DEFAULT NULL,
+	cpu_burst interval DEFAULT NULL,
+	max_statement_cost float8 DEFAULT NULL,
+	max_rate float8 DEFAULT NULL,
+	only_under_load boolean DEFAULT NULL,
+	auto_revert_refusal_rate float8 DEFAULT NULL
 ) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION resilience.alter_bulkhead FROM PUBLIC;
@@ -124,6 +151,8 @@ SELECT d.name,
 	pg_catalog.pg_get_userbyid(d.role_name::oid) AS role_name,
 	d.application_name,
 	d.client_address,
+	d.tag,
+	d.query_id,
 	d.command,
 	d.max_connections,
 	d.max_running,
@@ -140,7 +169,14 @@ SELECT d.name,
 	s.refused_statements_total,
 	s.timed_out_total,
 	s.preempted_total,
-	s.wait_seconds_total
+	s.wait_seconds_total,
+	d.max_connection_rate,
+	d.cpu_share,
+	d.cpu_burst,
+	d.max_statement_cost,
+	d.max_rate,
+	d.only_under_load,
+	d.auto_revert_refusal_rate
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS

@@ -113,7 +113,7 @@ take_connection_slots(bool exempt)
 		bool		enforce;
 		bool		taken;
 
-		if (policy->commands != 0 ||
+		if (rsl_policy_judges_statements(policy) ||
 			!rsl_policy_matches_session(policy, me->role,
 										rsl_policy_is_member(policy, me->role),
 										me->database, &me->address,

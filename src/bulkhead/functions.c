@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_WAIT_LIMIT_MS		(3600 * 1000)
+#define MAX_CPU_BURST_MS		(3600 * 1000)
 
 PG_FUNCTION_INFO_V1(create_bulkhead);
 PG_FUNCTION_INFO_V1(alter_bulkhead);
@@ -41,6 +42,8 @@ static const rsl_definition_column_type columns[RSL_NUM_DEFINITION_COLUMNS] = {
 	{"database_name", TEXTOID, NULL},
 	{"application_name", TEXTOID, NULL},
 	{"client_address", CIDROID, NULL},
+	{"tag", TEXTOID, NULL},
+	{"query_id", INT8OID, NULL},
 	{"command", TEXTOID, NULL},
 	{"max_connections", INT4OID, "-1"},
 	{"max_running", INT4OID, "-1"},
@@ -49,6 +52,13 @@ static const rsl_definition_column_type columns[RSL_NUM_DEFINITION_COLUMNS] = {
 	{"priority", TEXTOID, NULL},
 	{"mode", TEXTOID, "enforce"},
 	{"expires_at", TIMESTAMPTZOID, NULL},
+	{"max_connection_rate", FLOAT8OID, "-1"},
+	{"cpu_share", FLOAT8OID, "-1"},
+	{"cpu_burst", INTERVALOID, "10 s"},
+	{"max_statement_cost", FLOAT8OID, "-1"},
+	{"max_rate", FLOAT8OID, "-1"},
+	{"only_under_load", BOOLOID, "false"},
+	{"auto_revert_refusal_rate", FLOAT8OID, "-1"},
 };
 
 static const rsl_definition_table definitions = {
@@ -81,6 +91,103 @@ check_limit(const char *column, int32 value)
 				 errdetail("%s=%d maximum=%d", column, value,
 						   (int32) RSL_LANE_MASK),
 				 errhint("Use -1 for no limit.")));
+}
+
+/*
+ * A rate or a share: -1 (none), or a number within bounds.  NaN is in none.
+ */
+static void
+check_number(HeapTuple tuple, TupleDesc desc, int column, double minimum,
+			 double maximum)
+{
+	const char *name = NameStr(TupleDescAttr(desc, column - 1)->attname);
+	double		value = rsl_float_column(tuple, desc, column, -1);
+
+	if (value == -1 || (value >= minimum && value <= maximum))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s of a bulkhead is out of range", name),
+			 errdetail("%s=%g minimum=%g maximum=%g", name, value, minimum,
+					   maximum),
+			 errhint("Use -1 for no limit.")));
+}
+
+static void
+check_budgets(HeapTuple tuple, TupleDesc desc)
+{
+	double		burst_ms = rsl_interval_column_ms(tuple, desc,
+												  RSL_COL_CPU_BURST, 10000);
+
+	check_number(tuple, desc, RSL_COL_MAX_CONNECTION_RATE, 0, 1e6);
+	check_number(tuple, desc, RSL_COL_CPU_SHARE, 0.001, 1);
+	check_number(tuple, desc, RSL_COL_MAX_STATEMENT_COST, 0, 1e300);
+	check_number(tuple, desc, RSL_COL_MAX_RATE, 0, 1e6);
+	check_number(tuple, desc, RSL_COL_AUTO_REVERT_REFUSAL_RATE, 0.001, 1);
+	if (burst_ms < 1 || burst_ms > MAX_CPU_BURST_MS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cpu_burst of a bulkhead is out of range"),
+				 errdetail("cpu_burst_ms=%.0f minimum=1 maximum=%d", burst_ms,
+						   MAX_CPU_BURST_MS),
+				 errhint("It is CPU time that may be used at once: choose an interval from 1 ms to 1 hour.")));
+}
+
+/* A condition on a tag: "key" or "key=value", as they are after decoding. */
+static void
+check_tag(const char *tag)
+{
+	const char *equals = strchr(tag, '=');
+	size_t		key = equals ? (size_t) (equals - tag) : strlen(tag);
+	size_t		value = equals ? strlen(equals + 1) : 0;
+
+	if (key == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tag of a bulkhead must have a key"),
+				 errdetail("tag=%s", tag),
+				 errhint("Write key=value for one value, or key for a compartment for each value.")));
+	if (key >= RSL_TAG_LEN || value >= RSL_TAG_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tag of a bulkhead is too long"),
+				 errdetail("key_bytes=%zu value_bytes=%zu maximum=%d", key, value,
+						   RSL_TAG_LEN - 1),
+				 errhint("Key and value have at most %d bytes each.",
+						 RSL_TAG_LEN - 1)));
+}
+
+/*
+ * Connections are judged at authentication, when no statement is known.
+ */
+static void
+check_connection_limits(HeapTuple tuple, TupleDesc desc)
+{
+	static const int conditions[] = {RSL_COL_TAG, RSL_COL_QUERY_ID,
+	RSL_COL_COMMAND};
+	const char *limit = NULL;
+
+	if (rsl_int_column(tuple, desc, RSL_COL_MAX_CONNECTIONS, -1) != -1)
+		limit = "max_connections";
+	else if (rsl_float_column(tuple, desc, RSL_COL_MAX_CONNECTION_RATE, -1) != -1)
+		limit = "max_connection_rate";
+	if (limit == NULL)
+		return;
+
+	for (int i = 0; i < lengthof(conditions); i++)
+	{
+		const char *name = NameStr(TupleDescAttr(desc, conditions[i] - 1)->attname);
+
+		if (heap_attisnull(tuple, conditions[i], desc))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot be combined with a condition on the %s",
+						limit, name),
+				 errdetail("A connection is judged at authentication, when no statement is known."),
+				 errhint("Make two bulkheads: one with %s, one with %s and max_running.",
+						 limit, name)));
+	}
 }
 
 /* Does a LIKE pattern end with an escape that escapes nothing? */
@@ -151,12 +258,19 @@ check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown command \"%s\" in the conditions of a bulkhead", word),
 				 errhint("Available commands are SELECT, INSERT, UPDATE, DELETE, MERGE, COPY, CALL, DDL, MAINTENANCE.")));
-	if (word && rsl_int_column(tuple, desc, RSL_COL_MAX_CONNECTIONS, -1) != -1)
+
+	word = rsl_text_column(tuple, desc, RSL_COL_TAG);
+	if (word)
+		check_tag(word);
+	value = heap_getattr(tuple, RSL_COL_QUERY_ID, desc, &isnull);
+	if (!isnull && DatumGetInt64(value) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_connections cannot be combined with a condition on the command"),
-				 errdetail("A connection is judged at authentication, when no command is known."),
-				 errhint("Make two bulkheads: one with max_connections, one with command and max_running.")));
+				 errmsg("query_id of a bulkhead must not be 0"),
+				 errdetail("Statements without a query identifier have 0."),
+				 errhint("Take it from resilience.activity, pg_stat_activity or pg_stat_statements; leave it out (NULL) to match every query.")));
+	check_connection_limits(tuple, desc);
+	check_budgets(tuple, desc);
 
 	word = rsl_text_column(tuple, desc, RSL_COL_PRIORITY);
 
@@ -245,6 +359,7 @@ warn_of_lockout(Datum name)
 		sql = psprintf("SELECT FROM resilience.bulkhead_definitions "
 					   "WHERE name OPERATOR(pg_catalog.=) $1 AND role_name IS NULL "
 					   "AND application_name IS NULL AND client_address IS NULL "
+					   "AND tag IS NULL AND query_id IS NULL "
 					   "AND command IS NULL AND mode OPERATOR(pg_catalog.=) 'enforce' "
 					   "AND %s OPERATOR(pg_catalog.=) 0", limits[i]);
 		if (rsl_execute_as_owner(RSL_DEFINITIONS_NAME, sql, 1, types, values,
@@ -359,10 +474,12 @@ collect_arguments(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 
 /*
  * create_bulkhead(name text, role_name name, database_name name,
- *		application_name text, client_address cidr, command text,
- *		max_connections int, max_running int, max_waiting int,
- *		max_wait interval, priority text, mode text, expires_at timestamptz)
- *		returns void
+ *		application_name text, client_address cidr, tag text, query_id bigint,
+ *		command text, max_connections int, max_running int, max_waiting int,
+ *		max_wait interval, priority text, mode text, expires_at timestamptz,
+ *		max_connection_rate float8, cpu_share float8, cpu_burst interval,
+ *		max_statement_cost float8, max_rate float8, only_under_load boolean,
+ *		auto_revert_refusal_rate float8) returns void
  *
  * Errors: 22023 for a bad argument, 42710 for a name in use, 42704 for an
  * unknown role, 3D000 for an unknown database, 42501, 53400 (at COMMIT) when

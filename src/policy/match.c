@@ -255,7 +255,7 @@ rsl_match_session(void)
 
 		/* the connection: by what was known at authentication */
 		is_member = rsl_policy_is_member(policy, me->role);
-		connects[i] = policy->commands == 0 &&
+		connects[i] = !rsl_policy_judges_statements(policy) &&
 			rsl_policy_matches_session(policy, me->role, is_member,
 									   me->database, &me->address,
 									   me->application_name);
@@ -263,7 +263,8 @@ rsl_match_session(void)
 		/* its statements: by session user and application_name of now */
 		if (list->role != me->role)
 			is_member = rsl_policy_is_member(policy, list->role);
-		if (policy->mode == RSL_MODE_OFF)
+		if (policy->mode == RSL_MODE_OFF || policy->tag_key[0] != '\0' ||
+			policy->query_id != 0)
 			continue;
 		if (policy->application_name[0] != '\0' && is_member)
 			list->uses_application_name = true;

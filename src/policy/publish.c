@@ -125,6 +125,21 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 			   ip_addrsize(address));
 	}
 
+	value = rsl_text_column(tuple, desc, RSL_COL_TAG);
+	if (value)
+	{
+		char	   *equals = strchr(value, '=');
+
+		policy->tag_any_value = equals == NULL;
+		if (equals)
+		{
+			*equals = '\0';
+			strlcpy(policy->tag_value, equals + 1, sizeof(policy->tag_value));
+		}
+		strlcpy(policy->tag_key, value, sizeof(policy->tag_key));
+	}
+	datum = heap_getattr(tuple, RSL_COL_QUERY_ID, desc, &isnull);
+	policy->query_id = isnull ? 0 : DatumGetInt64(datum);
 	value = rsl_text_column(tuple, desc, RSL_COL_COMMAND);
 	if (value && rsl_parse_command(value) >= 0)
 		policy->commands = UINT32_C(1) << rsl_parse_command(value);
@@ -143,6 +158,19 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 	policy->mode = value ? rsl_parse_mode(value) : RSL_MODE_ENFORCE;
 	datum = heap_getattr(tuple, RSL_COL_EXPIRES_AT, desc, &isnull);
 	policy->expires_at = isnull ? DT_NOEND : DatumGetTimestampTz(datum);
+
+	policy->max_connection_rate =
+		rsl_float_column(tuple, desc, RSL_COL_MAX_CONNECTION_RATE, -1);
+	policy->cpu_share = rsl_float_column(tuple, desc, RSL_COL_CPU_SHARE, -1);
+	policy->cpu_burst_ms =
+		rsl_interval_column_ms(tuple, desc, RSL_COL_CPU_BURST, 10000);
+	policy->max_statement_cost =
+		rsl_float_column(tuple, desc, RSL_COL_MAX_STATEMENT_COST, -1);
+	policy->max_rate = rsl_float_column(tuple, desc, RSL_COL_MAX_RATE, -1);
+	datum = heap_getattr(tuple, RSL_COL_ONLY_UNDER_LOAD, desc, &isnull);
+	policy->only_under_load = !isnull && DatumGetBool(datum);
+	policy->auto_revert_refusal_rate =
+		rsl_float_column(tuple, desc, RSL_COL_AUTO_REVERT_REFUSAL_RATE, -1);
 
 	return alive;
 }
@@ -216,7 +244,7 @@ match_connections(rsl_publication *publication)
 			rsl_bulkhead_policy *policy = &publication->policies[p];
 
 			publication->connects[s * publication->npolicies + p] =
-				policy->commands == 0 &&
+				!rsl_policy_judges_statements(policy) &&
 				rsl_policy_matches_session(policy, session->role,
 										   rsl_policy_is_member(policy, session->role),
 										   session->database,

@@ -41,6 +41,9 @@
 /* length of LIKE patterns on application_name, with the final zero */
 #define RSL_PATTERN_LEN			128
 
+/* length of a tag's key, and of its value, with the final zero */
+#define RSL_TAG_LEN				64
+
 /* the launcher's tick, in milliseconds */
 #define RSL_TICK_MS				100
 
@@ -128,6 +131,11 @@ typedef struct rsl_bulkhead_policy
 	Oid			database;		/* InvalidOid = any */
 	char		application_name[RSL_PATTERN_LEN];	/* LIKE; "" = any */
 	rsl_address client_address;
+	char		tag_key[RSL_TAG_LEN];	/* of a sqlcommenter tag; "" = none */
+	char		tag_value[RSL_TAG_LEN];
+	bool		tag_any_value;	/* a compartment for each value */
+	bool		only_under_load;	/* budgets act only while the server is */
+	int64		query_id;		/* 0 = any */
 	uint32		commands;		/* bits of rsl_command; 0 = any */
 	int32		max_connections;
 	int32		max_running;
@@ -136,7 +144,23 @@ typedef struct rsl_bulkhead_policy
 	int32		priority;		/* rsl_priority, or -1 */
 	int32		mode;			/* rsl_mode */
 	TimestampTz expires_at;		/* or DT_NOEND */
+
+	/* budgets and rates; each -1 = none */
+	double		max_connection_rate;	/* per second */
+	double		cpu_share;		/* of all processors, 0 .. 1 */
+	double		cpu_burst_ms;	/* CPU time */
+	double		max_statement_cost; /* the planner's unit */
+	double		max_rate;		/* transactions per second */
+	double		auto_revert_refusal_rate;	/* 0 .. 1 */
 } rsl_bulkhead_policy;
+
+/* Does it judge statements, rather than sessions?  Then connections are not. */
+static inline bool
+rsl_policy_judges_statements(const rsl_bulkhead_policy *policy)
+{
+	return policy->commands != 0 || policy->query_id != 0 ||
+		policy->tag_key[0] != '\0';
+}
 
 typedef struct rsl_bulkhead
 {
