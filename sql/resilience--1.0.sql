@@ -609,7 +609,8 @@ CREATE FUNCTION resilience.load_shedder_statistics(
 	OUT waiting int,
 	OUT min_admitted_priority text,
 	OUT admitted_total bigint,
-	OUT unmatched_total bigint
+	OUT unmatched_total bigint,
+	OUT loaded boolean
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
 REVOKE ALL ON FUNCTION resilience.load_shedder_statistics() FROM PUBLIC;

@@ -292,6 +292,8 @@ typedef struct rsl_shared
 	pg_atomic_uint32 minimum_priority;
 	pg_atomic_uint32 preemption;	/* rsl_preemption */
 	pg_atomic_uint32 nmatchable;	/* published bulkheads */
+	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
+								 * can; written by the launcher only */
 
 	/* config lock */
 	uint32		last_uid;
@@ -340,6 +342,17 @@ rsl_pool_by_number(int number)
 {
 	return number == RSL_SERVER_POOL ? &rsl_shmem->server :
 		&rsl_bulkheads[number].pool;
+}
+
+/*
+ * Is the server loaded now?  Somebody waits for the server-wide limit, or the
+ * run queue is long; true until a second has passed without either.  Known to
+ * within a tick, whether the limit adapts itself or not.
+ */
+static inline bool
+rsl_server_is_loaded(void)
+{
+	return pg_atomic_read_u32(&rsl_shmem->loaded) != 0;
 }
 
 #endif							/* RSL_SHARED_LAYOUT_H */

@@ -108,6 +108,7 @@ shmem_fill(void)
 	pg_atomic_init_u64(&shared->generation, 1);
 	/* starts past the memory of activity, so that no class seems active */
 	pg_atomic_init_u32(&shared->tick, 2 * RSL_ACTIVE_TICKS);
+	pg_atomic_init_u32(&shared->loaded, 0);
 	pg_atomic_init_u64(&shared->unmatched, 0);
 	shared->next_expiry = DT_NOEND;
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)

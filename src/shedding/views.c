@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(session_activity);
 PG_FUNCTION_INFO_V1(my_priority);
 PG_FUNCTION_INFO_V1(reset_statistics);
 
-#define SHEDDER_COLUMNS		8
+#define SHEDDER_COLUMNS		9
 #define PRIORITY_COLUMNS	10
 #define ACTIVITY_COLUMNS	7
 
@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(reset_statistics);
  *
  * mode, max_running, current_limit, running, waiting, min_admitted_priority,
  * admitted_total, unmatched_total (how often a session matched more bulkheads
- * than are enforced for one).
+ * than are enforced for one), loaded.
  */
 Datum
 load_shedder_statistics(PG_FUNCTION_ARGS)
@@ -76,6 +76,7 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	values[5] = CStringGetTextDatum(rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)));
 	values[6] = Int64GetDatum(admitted);
 	values[7] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->unmatched));
+	values[8] = BoolGetDatum(rsl_server_is_loaded());
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }

@@ -5,8 +5,8 @@
  *
  * Ten times a second it lends the slots of idle transactions, lets waiters
  * through that block somebody, hands over what a cap that opened lets run,
- * ends what has expired, and sweeps up after sessions that are gone.  After
- * a reload it publishes the settings.  And it sends readers to the databases
+ * ends what has expired, sweeps up after sessions that are gone, and measures
+ * how loaded the server is.  After a reload it publishes the settings.  And it sends readers to the databases
  * to compare the published bulkheads with the tables: on a standby all the
  * time, elsewhere at start and now and then.
  *
@@ -31,6 +31,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
+#include "shedding/load_signals.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -281,10 +282,21 @@ hand_over(rsl_pool *pool)
 		rsl_pool_dispatch(pool);
 }
 
+/* How loaded is the server? */
+static void
+look_at_load(void)
+{
+	rsl_load_signals signals;
+
+	rsl_load_signals_read(&signals);
+	rsl_load_publish(&signals);
+}
+
 static void
 tick(void)
 {
 	pg_atomic_fetch_add_u32(&rsl_shmem->tick, 1);
+	look_at_load();
 
 	rsl_publish_expiries();
 	look_at_sessions();
