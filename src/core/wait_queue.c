@@ -19,6 +19,31 @@ rsl_wait_queue_init(rsl_wait_queue *queue)
 		queue->passed_over[c] = 0;
 	}
 	queue->total = 0;
+	queue->capacity = -1;
+	queue->newest_first = false;
+}
+
+/* The order follows the length of the queue, with some inertia. */
+static void
+choose_order(rsl_wait_queue *queue)
+{
+	int64_t		filled = (int64_t) queue->total * RSL_NEWEST_FIRST_PARTS;
+
+	if (queue->capacity < RSL_NEWEST_FIRST_ROOM ||
+		filled < (int64_t) queue->capacity * RSL_OLDEST_FIRST_BELOW)
+		queue->newest_first = false;
+	else if (filled > (int64_t) queue->capacity * RSL_NEWEST_FIRST_ABOVE)
+		queue->newest_first = true;
+}
+
+/* How many may wait?  May change at any time, below the length as well. */
+void
+rsl_wait_queue_set_capacity(rsl_wait_queue *queue, int32_t capacity)
+{
+	if (queue->capacity == capacity)
+		return;
+	queue->capacity = capacity;
+	choose_order(queue);
 }
 
 /* Put a waiter at the end of its class.  It must not be queued anywhere. */
@@ -41,6 +66,7 @@ rsl_wait_queue_push(rsl_wait_queue *queue, rsl_wait_node *nodes,
 	queue->tail[priority] = waiter;
 	queue->length[priority]++;
 	queue->total++;
+	choose_order(queue);
 }
 
 /* Take a waiter out, wherever it stands.  No-op when it is not queued. */
@@ -67,10 +93,20 @@ rsl_wait_queue_remove(rsl_wait_queue *queue, rsl_wait_node *nodes,
 	node->next = node->prev = RSL_NO_WAITER;
 	queue->length[c]--;
 	queue->total--;
+	choose_order(queue);
 
 	/* what a class is owed ends with its last waiter */
 	if (queue->length[c] == 0)
 		queue->passed_over[c] = 0;
+}
+
+/* Is the oldest waiter of a class to be served before the others? */
+static bool
+oldest_is_next(const rsl_wait_queue *queue, const rsl_wait_node *nodes,
+			   int c, int64_t now)
+{
+	return !queue->newest_first ||
+		now - nodes[queue->head[c]].enqueued_at >= RSL_AGEING_INTERVAL;
 }
 
 /*
@@ -89,26 +125,28 @@ rsl_wait_queue_next(const rsl_wait_queue *queue, const rsl_wait_node *nodes,
 
 	for (int c = RSL_NUM_PRIORITIES - 1; c >= 0; c--)
 	{
-		int32_t		head = queue->head[c];
+		int32_t		first = queue->head[c];
 		int64_t		level;
 
-		if (head == RSL_NO_WAITER || (eligible & (1u << c)) == 0)
+		if (first == RSL_NO_WAITER || (eligible & (1u << c)) == 0)
 			continue;
+		if (!oldest_is_next(queue, nodes, c, now))
+			first = queue->tail[c];
 
 		if (queue->passed_over[c] > most_passed)
 		{
 			most_passed = queue->passed_over[c];
-			owed = head;
+			owed = first;
 		}
 
-		level = c + (now - nodes[head].enqueued_at) / RSL_AGEING_INTERVAL;
+		level = c + (now - nodes[first].enqueued_at) / RSL_AGEING_INTERVAL;
 		if (level > RSL_PRIORITY_CRITICAL)
 			level = RSL_PRIORITY_CRITICAL;
 		if (level > best_level ||
 			(level == best_level &&
-			 nodes[head].enqueued_at < nodes[best].enqueued_at))
+			 nodes[first].enqueued_at < nodes[best].enqueued_at))
 		{
-			best = head;
+			best = first;
 			best_level = level;
 		}
 	}
@@ -137,22 +175,38 @@ rsl_wait_queue_grant(rsl_wait_queue *queue, rsl_wait_node *nodes,
 }
 
 /*
- * Whom may a newcomer of this class push out of a full queue?  The youngest
- * waiter of the lowest class below it: it has lost the least.  Returns
- * RSL_NO_WAITER when all waiters are of the newcomer's class or above.
+ * Whom may a newcomer of this class push out of a full queue?  Of the lowest
+ * class below it the one that would be served last: in order of arrival the
+ * youngest, which has lost the least; otherwise the oldest, which has the
+ * least to hope for.  Returns RSL_NO_WAITER when all waiters are of the
+ * newcomer's class or above.
  */
 int32_t
-rsl_wait_queue_victim(const rsl_wait_queue *queue, rsl_priority priority)
+rsl_wait_queue_victim(const rsl_wait_queue *queue, const rsl_wait_node *nodes,
+					  int64_t now, rsl_priority priority)
 {
 	for (int c = 0; c < (int) priority; c++)
 	{
 		if (queue->tail[c] != RSL_NO_WAITER)
-			return queue->tail[c];
+			return oldest_is_next(queue, nodes, c, now) ?
+				queue->tail[c] : queue->head[c];
 	}
 	return RSL_NO_WAITER;
 }
 
-/* How many waiters would a newcomer of this class have before it? */
+/* Who is likely to wait for longest from now on?  RSL_NO_WAITER: nobody. */
+int32_t
+rsl_wait_queue_last(const rsl_wait_queue *queue)
+{
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+	{
+		if (queue->length[c] > 0)
+			return queue->newest_first ? queue->head[c] : queue->tail[c];
+	}
+	return RSL_NO_WAITER;
+}
+
+/* How many wait that are of this class or above? */
 int32_t
 rsl_wait_queue_ahead(const rsl_wait_queue *queue, rsl_priority priority)
 {
@@ -161,4 +215,12 @@ rsl_wait_queue_ahead(const rsl_wait_queue *queue, rsl_priority priority)
 	for (int c = (int) priority; c < RSL_NUM_PRIORITIES; c++)
 		ahead += queue->length[c];
 	return ahead;
+}
+
+/* How many of them would be served before a newcomer, as things stand? */
+int32_t
+rsl_wait_queue_before(const rsl_wait_queue *queue, rsl_priority priority)
+{
+	return rsl_wait_queue_ahead(queue, priority) -
+		(queue->newest_first ? queue->length[priority] : 0);
 }

@@ -18,8 +18,16 @@
  *	   MySQL's thread pool): nobody waits for ever;
  *	3. among equals, the one that has waited longest.
  *
- * Since the head of a list is its oldest waiter, comparing the heads is
- * enough.
+ * A queue that is nearly full has stood for a while: who has waited longest
+ * is likely to be given up by its client before it is through, and serving
+ * the oldest first would make everybody that late.  So while the queue is
+ * more than 80 % full each class serves its newest waiter first (adaptive
+ * LIFO, as in Facebook's servers and in HBase), until it is less than 60 %
+ * full.  Who has waited RSL_AGEING_INTERVAL, and is still there, is patient:
+ * it keeps its right to rise, and is served before the newest.
+ *
+ * Since the head of a list is its oldest waiter and the tail its newest,
+ * looking at these is enough.
  *
  * Not thread-safe: the caller locks.  Time is passed in, in microseconds of
  * any monotonic clock.  Part of the cores: plain C, no backend headers.
@@ -40,6 +48,15 @@
 /* one grant in this many is owed to each class that has waiters */
 #define RSL_MINIMUM_FLOW		100
 
+/*
+ * Newest first above 4/5 of the capacity, oldest first below 3/5.  A queue
+ * for so few is always served in order: there is little to gain.
+ */
+#define RSL_NEWEST_FIRST_ABOVE	4
+#define RSL_OLDEST_FIRST_BELOW	3
+#define RSL_NEWEST_FIRST_PARTS	5
+#define RSL_NEWEST_FIRST_ROOM	10
+
 #define RSL_NO_WAITER			(-1)
 
 typedef struct rsl_wait_node
@@ -57,10 +74,14 @@ typedef struct rsl_wait_queue
 	int32_t		tail[RSL_NUM_PRIORITIES];	/* youngest */
 	int32_t		length[RSL_NUM_PRIORITIES];
 	int32_t		total;
+	int32_t		capacity;		/* how many may wait; -1 = not known */
+	bool		newest_first;	/* the order within a class */
 	uint32_t	passed_over[RSL_NUM_PRIORITIES];
 } rsl_wait_queue;
 
 extern void rsl_wait_queue_init(rsl_wait_queue *queue);
+extern void rsl_wait_queue_set_capacity(rsl_wait_queue *queue,
+										int32_t capacity);
 extern void rsl_wait_queue_push(rsl_wait_queue *queue, rsl_wait_node *nodes,
 								int32_t waiter, rsl_priority priority,
 								int64_t now);
@@ -72,8 +93,12 @@ extern int32_t rsl_wait_queue_next(const rsl_wait_queue *queue,
 extern void rsl_wait_queue_grant(rsl_wait_queue *queue, rsl_wait_node *nodes,
 								 int32_t waiter, uint32_t eligible);
 extern int32_t rsl_wait_queue_victim(const rsl_wait_queue *queue,
+									 const rsl_wait_node *nodes, int64_t now,
 									 rsl_priority priority);
+extern int32_t rsl_wait_queue_last(const rsl_wait_queue *queue);
 extern int32_t rsl_wait_queue_ahead(const rsl_wait_queue *queue,
 									rsl_priority priority);
+extern int32_t rsl_wait_queue_before(const rsl_wait_queue *queue,
+									 rsl_priority priority);
 
 #endif							/* RSL_CORE_WAIT_QUEUE_H */

@@ -172,12 +172,11 @@ static void
 choose_watchman(rsl_pool *pool)
 {
 	rsl_turns  *turns = &rsl_shmem->turns;
-	int			waiter = RSL_NO_WAITER;
+	int			waiter;
 
 	if (pool->number != RSL_SERVER_POOL)
 		return;
-	for (int c = 0; c < RSL_NUM_PRIORITIES && waiter == RSL_NO_WAITER; c++)
-		waiter = pool->queue.tail[c];
+	waiter = rsl_wait_queue_last(&pool->queue);
 	pg_atomic_write_u32(&turns->watchman, (uint32) (waiter + 1));
 	if (waiter != RSL_NO_WAITER && pg_atomic_read_u32(&turns->nturns) > 0)
 		wake(waiter);
@@ -213,6 +212,8 @@ dispatch_locked(rsl_pool *pool, int *woken, int room)
 	int			n = 0;
 	int64		now = 0;
 
+	rsl_wait_queue_set_capacity(&pool->queue,
+								(int32) pg_atomic_read_u32(&pool->max_waiting));
 	while (n < room && pool->queue.total > 0)
 	{
 		uint64		word = pg_atomic_read_u64(&pool->word);
@@ -276,13 +277,15 @@ static int64
 expected_wait(rsl_pool *pool, rsl_priority priority)
 {
 	return pool->grant_interval *
-		(rsl_wait_queue_ahead(&pool->queue, priority) + 1);
+		(rsl_wait_queue_before(&pool->queue, priority) + 1);
 }
 
 static void
 numbers_locked(rsl_pool *pool, rsl_priority priority, rsl_pool_numbers *numbers)
 {
-	int64		wait_us = expected_wait(pool, priority);
+	/* whoever waits now is to be through by then, in whatever order */
+	int64		wait_us = pool->grant_interval *
+		(rsl_wait_queue_ahead(&pool->queue, priority) + 1);
 
 	numbers->limit = (int32) pg_atomic_read_u32(&pool->max_running);
 	numbers->running = rsl_pool_running(pg_atomic_read_u64(&pool->word));
@@ -400,6 +403,8 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 
 	LWLockAcquire(rsl_pool_lock(pool), LW_EXCLUSIVE);
 	now = rsl_now_us();
+	rsl_wait_queue_set_capacity(&pool->queue,
+								(int32) pg_atomic_read_u32(&pool->max_waiting));
 
 	/* a slot that is only kept, by a lower class or for too long, is free */
 	if (pool->number == RSL_SERVER_POOL && rsl_turn_reclaim(priority))
@@ -422,7 +427,8 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 		int			victim = RSL_NO_WAITER;
 
 		if (options->preempt && verdict == RSL_WAITING)
-			victim = rsl_wait_queue_victim(&pool->queue, priority);
+			victim = rsl_wait_queue_victim(&pool->queue, rsl_nodes, now,
+										   priority);
 		if (victim != RSL_NO_WAITER)
 		{
 			settle(pool, victim, RSL_PREEMPTED);

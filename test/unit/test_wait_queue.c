@@ -88,7 +88,7 @@ test_order(void)
 	rsl_wait_queue_init(&queue);
 	is(rsl_wait_queue_next(&queue, nodes, 0, ALL), RSL_NO_WAITER,
 	   "nobody waits, nobody is next");
-	is(rsl_wait_queue_victim(&queue, CRITICAL), RSL_NO_WAITER,
+	is(rsl_wait_queue_victim(&queue, nodes, 0, CRITICAL), RSL_NO_WAITER,
 	   "nobody waits, nobody can be pushed out");
 
 	/* lowest class first, so that arrival order says the opposite */
@@ -313,7 +313,7 @@ test_remove(void)
 			}
 			check(rsl_wait_queue_next(&queue, nodes, 5, ALL) == oldest,
 				  "code %d", code);
-			check(rsl_wait_queue_victim(&queue, HIGH) == youngest,
+			check(rsl_wait_queue_victim(&queue, nodes, 0, HIGH) == youngest,
 				  "code %d", code);
 		}
 	}
@@ -334,19 +334,19 @@ test_victim(void)
 	rsl_wait_queue_push(&queue, nodes, 3, HIGH, 3);
 	rsl_wait_queue_push(&queue, nodes, 4, CRITICAL, 4);
 
-	is(rsl_wait_queue_victim(&queue, CRITICAL), 1, "the youngest of the lowest class is pushed out");
-	is(rsl_wait_queue_victim(&queue, NORMAL), 1, "by any higher class");
-	is(rsl_wait_queue_victim(&queue, LOW), RSL_NO_WAITER, "nobody is pushed out by the lowest class");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, CRITICAL), 1, "the youngest of the lowest class is pushed out");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, NORMAL), 1, "by any higher class");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, LOW), RSL_NO_WAITER, "nobody is pushed out by the lowest class");
 	rsl_wait_queue_remove(&queue, nodes, 1);
-	is(rsl_wait_queue_victim(&queue, HIGH), 0, "then the next younger one");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, HIGH), 0, "then the next younger one");
 	rsl_wait_queue_remove(&queue, nodes, 0);
-	is(rsl_wait_queue_victim(&queue, NORMAL), RSL_NO_WAITER, "an equal is not pushed out");
-	is(rsl_wait_queue_victim(&queue, HIGH), 2, "the next class follows");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, NORMAL), RSL_NO_WAITER, "an equal is not pushed out");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, HIGH), 2, "the next class follows");
 	rsl_wait_queue_remove(&queue, nodes, 2);
-	is(rsl_wait_queue_victim(&queue, HIGH), RSL_NO_WAITER, "high does not push out high");
-	is(rsl_wait_queue_victim(&queue, CRITICAL), 3, "critical does");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, HIGH), RSL_NO_WAITER, "high does not push out high");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, CRITICAL), 3, "critical does");
 	rsl_wait_queue_remove(&queue, nodes, 3);
-	is(rsl_wait_queue_victim(&queue, CRITICAL), RSL_NO_WAITER, "nobody pushes out critical");
+	is(rsl_wait_queue_victim(&queue, nodes, 0, CRITICAL), RSL_NO_WAITER, "nobody pushes out critical");
 
 	rsl_wait_queue_push(&queue, nodes, 0, LOW, 5);
 	rsl_wait_queue_push(&queue, nodes, 5, HIGH, 5);
@@ -355,6 +355,126 @@ test_victim(void)
 	check(rsl_wait_queue_ahead(&queue, HIGH) == 2, "high");
 	check(rsl_wait_queue_ahead(&queue, CRITICAL) == 1, "critical");
 	check_done("how many are ahead: those of the same class and above");
+}
+
+/* Push waiters first .. last of a class, one each microsecond. */
+static void
+push_range(rsl_wait_queue *queue, rsl_wait_node *nodes, int first, int last,
+		   int priority, int64_t now)
+{
+	for (int i = first; i <= last; i++)
+		rsl_wait_queue_push(queue, nodes, i, priority, now + i - first);
+}
+
+static void
+test_newest_first(void)
+{
+	rsl_wait_queue queue;
+	static rsl_wait_node nodes[300];
+
+	/* when does it begin, when does it end? */
+	rsl_wait_queue_init(&queue);
+	memset(nodes, 0, sizeof(nodes));
+	push_range(&queue, nodes, 0, 99, NORMAL, 0);
+	ok(!queue.newest_first, "without a capacity the oldest is first");
+	rsl_wait_queue_set_capacity(&queue, 125);
+	ok(!queue.newest_first, "80 %% full: still the oldest first");
+	is(rsl_wait_queue_next(&queue, nodes, 1000, ALL), 0, "that is the first one");
+	is(rsl_wait_queue_last(&queue), 99, "the last one will be here longest");
+	is(rsl_wait_queue_before(&queue, NORMAL), 100, "a newcomer has all of them before it");
+	rsl_wait_queue_push(&queue, nodes, 100, NORMAL, 100);
+	ok(queue.newest_first, "one more: newest first");
+	is(rsl_wait_queue_next(&queue, nodes, 1000, ALL), 100, "that is the last one");
+	is(rsl_wait_queue_last(&queue), 0, "the first one will be here longest");
+	is(rsl_wait_queue_before(&queue, NORMAL), 0, "a newcomer has nobody before it");
+	is(rsl_wait_queue_before(&queue, LOW), 101, "one of a lower class all the same");
+	is(rsl_wait_queue_before(&queue, HIGH), 0, "one of a higher class nobody");
+	is(rsl_wait_queue_ahead(&queue, NORMAL), 101, "as many wait as before");
+	for (int i = 100; i >= 75; i--)
+		check(serve(&queue, nodes, 1000, ALL) == i, "grant of %d", i);
+	check(queue.total == 75 && queue.newest_first, "%d wait", queue.total);
+	check_done("so it goes until 60 % are left");
+	is(serve(&queue, nodes, 1000, ALL), 74, "and once more");
+	ok(!queue.newest_first, "below 60 %% the oldest is first again");
+	is(serve(&queue, nodes, 1000, ALL), 0, "that is the first one");
+	rsl_wait_queue_push(&queue, nodes, 0, NORMAL, 1000);
+	rsl_wait_queue_push(&queue, nodes, 74, NORMAL, 1000);
+	ok(!queue.newest_first, "it does not flap at 60 %%");
+	check_invariants(&queue, nodes, 300);
+
+	/* the capacity changes while they wait; waiters leave by themselves */
+	rsl_wait_queue_set_capacity(&queue, 90);
+	ok(queue.newest_first, "the capacity shrinks: newest first");
+	rsl_wait_queue_set_capacity(&queue, 110);
+	ok(queue.newest_first, "it grows a little: still so");
+	rsl_wait_queue_set_capacity(&queue, 200);
+	ok(!queue.newest_first, "it grows: oldest first");
+	rsl_wait_queue_set_capacity(&queue, 0);
+	ok(!queue.newest_first, "no room for anybody: oldest first");
+	rsl_wait_queue_set_capacity(&queue, 90);
+	ok(queue.newest_first, "newest first again");
+	for (int i = 1; queue.newest_first; i++)
+		rsl_wait_queue_remove(&queue, nodes, i);
+	is(queue.total, 53, "waiters that leave count, too");
+	rsl_wait_queue_set_capacity(&queue, 1 << 30);
+	ok(!queue.newest_first, "a huge capacity does not overflow");
+	check_done("links are right all the time");
+
+	/* a short queue */
+	for (int capacity = 0; capacity <= 9; capacity++)
+	{
+		rsl_wait_queue_init(&queue);
+		memset(nodes, 0, sizeof(nodes));
+		rsl_wait_queue_set_capacity(&queue, capacity);
+		for (int i = 0; i < capacity; i++)
+			rsl_wait_queue_push(&queue, nodes, i, NORMAL, i);
+		check(!queue.newest_first, "a full queue of %d", capacity);
+	}
+	check_done("a short queue is served in order, full or not");
+
+	/* classes, and patience */
+	rsl_wait_queue_init(&queue);
+	memset(nodes, 0, sizeof(nodes));
+	rsl_wait_queue_set_capacity(&queue, 40);
+	push_range(&queue, nodes, 0, 19, LOW, 0);
+	push_range(&queue, nodes, 20, 39, HIGH, 100);
+	ok(queue.newest_first, "two classes fill the queue");
+	is(rsl_wait_queue_next(&queue, nodes, 1000, ALL), 39, "the newest of the higher class");
+	is(rsl_wait_queue_next(&queue, nodes, 1000, BIT(LOW)), 19, "or of the other one, if only that may run");
+	is(rsl_wait_queue_victim(&queue, nodes, 1000, HIGH), 0, "pushed out is who has the least to hope for");
+	is(rsl_wait_queue_next(&queue, nodes, RSL_AGEING_INTERVAL + 99, ALL), 39,
+	   "who has risen to normal does not pass high");
+	is(rsl_wait_queue_next(&queue, nodes, RSL_AGEING_INTERVAL + 99, BIT(LOW)), 0,
+	   "but is served before its equals");
+	is(rsl_wait_queue_victim(&queue, nodes, RSL_AGEING_INTERVAL + 99, HIGH), 19,
+	   "and not pushed out for it");
+	is(rsl_wait_queue_next(&queue, nodes, RSL_AGEING_INTERVAL + 100, ALL), 20,
+	   "the patient one of class high is next when it has waited long enough");
+	for (int i = 20; i < 40; i++)
+		rsl_wait_queue_remove(&queue, nodes, i);
+	push_range(&queue, nodes, 20, 39, HIGH, 2 * RSL_AGEING_INTERVAL - 30);
+	ok(queue.newest_first, "new ones came");
+	is(rsl_wait_queue_next(&queue, nodes, 2 * RSL_AGEING_INTERVAL - 1, ALL), 39, "not yet high");
+	is(serve(&queue, nodes, 2 * RSL_AGEING_INTERVAL, ALL), 0, "who has risen to high passes new ones");
+	is(serve(&queue, nodes, 2 * RSL_AGEING_INTERVAL, ALL), 39, "one at a time");
+	check_invariants(&queue, nodes, 300);
+
+	/* the minimum flow stays */
+	rsl_wait_queue_init(&queue);
+	memset(nodes, 0, sizeof(nodes));
+	rsl_wait_queue_set_capacity(&queue, 100);
+	push_range(&queue, nodes, 0, 49, LOW, 0);
+	push_range(&queue, nodes, 50, 98, CRITICAL, 0);
+	for (int n = 1; n <= 1000; n++)
+	{
+		int32_t		waiter = serve(&queue, nodes, 1000, ALL);
+
+		check((n % RSL_MINIMUM_FLOW == 0) == (nodes[waiter].priority == LOW), "grant %d: %d", n, waiter);
+		rsl_wait_queue_push(&queue, nodes, waiter, nodes[waiter].priority, 1000);
+		check(queue.newest_first, "grant %d", n);
+	}
+	check_invariants(&queue, nodes, 300);
+	check_done("newest first: each class still has one grant in a hundred");
 }
 
 /*
@@ -378,7 +498,42 @@ typedef struct
 
 	/* grants since a class was served or empty, in which it might have been */
 	int			missed[RSL_NUM_PRIORITIES];
+
+	int			capacity;		/* -1 = not known */
+	bool		newest_first;
 } model_queue;
+
+/* After each change of length or capacity. */
+static void
+model_order(model_queue *naive)
+{
+	double		filled = naive->capacity > 0 ? (double) naive->n / naive->capacity : 2;
+
+	if (naive->capacity < 10 || filled < 0.6 - 1e-9)
+		naive	  ->newest_first = false;
+	else if (filled > 0.8 + 1e-9)
+		naive	  ->newest_first = true;
+}
+
+/* Is this one the first of its class? */
+static bool
+model_first(const model_queue *naive, int i, int64_t now)
+{
+	int			oldest = -1;
+	int			newest = -1;
+
+	for (int j = 0; j < naive->n; j++)
+	{
+		if (naive->waiters[j].priority != naive->waiters[i].priority)
+			continue;
+		newest = j;
+		if (oldest < 0)
+			oldest = j;
+	}
+	if (naive->newest_first && now - naive->waiters[oldest].enqueued_at < 5 * SECOND)
+		return i == newest;
+	return i == oldest;
+}
 
 static int
 model_find(const model_queue *naive, int32_t waiter)
@@ -415,6 +570,7 @@ model_remove(model_queue *naive, int32_t waiter)
 	memmove(&naive->waiters[i], &naive->waiters[i + 1],
 			(naive->n - i - 1) *sizeof(model_waiter));
 	naive	  ->n--;
+	model_order(naive);
 
 	if (!model_has(naive, priority))
 		naive	  ->missed[priority] = 0;
@@ -439,6 +595,8 @@ model_next(const model_queue *naive, int64_t now, uint32_t eligible)
 		const model_waiter *waiter = &naive->waiters[i];
 		int64_t		level = waiter->priority + (now - waiter->enqueued_at) / (5 * SECOND);
 
+		if (!model_first(naive, i, now))
+			continue;
 		if (owed_class >= 0)
 		{
 			if (waiter->priority == owed_class)
@@ -451,8 +609,9 @@ model_next(const model_queue *naive, int64_t now, uint32_t eligible)
 		/* the array is in order of arrival; ties go to the higher class */
 		if (best < 0 || level > best_level ||
 			(level == best_level &&
-			 waiter->enqueued_at == naive->waiters[best].enqueued_at &&
-			 waiter->priority > naive->waiters[best].priority))
+			 (waiter->enqueued_at < naive->waiters[best].enqueued_at ||
+			  (waiter->enqueued_at == naive->waiters[best].enqueued_at &&
+			   waiter->priority > naive->waiters[best].priority))))
 		{
 			best = i;
 			best_level = level;
@@ -478,15 +637,23 @@ model_grant(model_queue *naive, int32_t waiter, uint32_t eligible)
 }
 
 static int32_t
-model_victim(const model_queue *naive, int priority)
+model_victim(const model_queue *naive, int64_t now, int priority)
 {
 	for (int c = LOW; c < priority; c++)
 	{
+		int			youngest = -1;
+		int			oldest = -1;
+
 		for (int i = naive->n - 1; i >= 0; i--)
 		{
-			if (naive->waiters[i].priority == c)
-				return naive->waiters[i].waiter;
+			if (naive->waiters[i].priority != c)
+				continue;
+			oldest = i;
+			if (youngest < 0)
+				youngest = i;
 		}
+		if (oldest >= 0)
+			return naive->waiters[model_first(naive, oldest, now) ? youngest : oldest].waiter;
 	}
 	return RSL_NO_WAITER;
 }
@@ -497,7 +664,7 @@ test_model(void)
 	random_source source = {20260101};
 	rsl_wait_queue queue;
 	rsl_wait_node nodes[MODEL_NODES] = {{0}};
-	model_queue naive = {.n = 0};
+	model_queue naive = {.n = 0, .capacity = -1};
 	int64_t		now = 0;
 	int			pushes = 0;
 	int			grants = 0;
@@ -505,6 +672,8 @@ test_model(void)
 	int			risen = 0;
 	int			removals = 0;
 	int			longest = 0;
+	int			turned = 0;
+	int			last_in = 0;
 
 	rsl_wait_queue_init(&queue);
 	for (int op = 0; op < MODEL_OPS; op++)
@@ -517,6 +686,15 @@ test_model(void)
 		uint32_t	eligible = random_below(&source, stands_still ? 200 : 3) ? ALL :
 			random_below(&source, 16);
 		uint32_t	dice = random_below(&source, 100);
+		bool		newest_first = queue.newest_first;
+
+		if (random_below(&source, 200) == 0)
+		{
+			naive	   .capacity = (int) random_below(&source, MODEL_NODES * 2) - 1;
+
+			model_order(&naive);
+			rsl_wait_queue_set_capacity(&queue, naive.capacity);
+		}
 
 		/*
 		 * Mostly little time passes, sometimes enough to age.  Long stretches
@@ -541,6 +719,7 @@ test_model(void)
 				waiter, priority, now
 			};
 
+			model_order(&naive);
 			pushes++;
 		}
 		else if (dice < 85)
@@ -559,6 +738,8 @@ test_model(void)
 					owed++;
 				else if (c < CRITICAL && (eligible & BIT(CRITICAL)) && queue.length[CRITICAL] > 0)
 					risen++;
+				if (queue.tail[c] == got && queue.length[c] > 1)
+					last_in++;
 				rsl_wait_queue_grant(&queue, nodes, got, eligible);
 				model_grant(&naive, got, eligible);
 				grants++;
@@ -574,17 +755,26 @@ test_model(void)
 		else
 		{
 			int			ahead = 0;
+			int			equal = 0;
 
 			for (int i = 0; i < naive.n; i++)
+			{
 				ahead += naive.waiters[i].priority >= priority ? 1 : 0;
+				equal += naive.waiters[i].priority == priority ? 1 : 0;
+			}
 
 			check(rsl_wait_queue_ahead(&queue, priority) == ahead, "op %d", op);
-			check(rsl_wait_queue_victim(&queue, priority) == model_victim(&naive, priority),
+			check(rsl_wait_queue_before(&queue, priority) ==
+				  ahead - (naive.newest_first ? equal : 0), "op %d", op);
+			check(rsl_wait_queue_victim(&queue, nodes, now, priority) == model_victim(&naive, now, priority),
 				  "op %d", op);
 		}
 
 		longest = naive.n > longest ? naive.n : longest;
 
+		check(queue.newest_first == naive.newest_first, "op %d: newest first: %d, %d of %d",
+			  op, queue.newest_first, queue.total, queue.capacity);
+		turned += queue.newest_first != newest_first ? 1 : 0;
 		check(queue.total == naive.n, "op %d: %d waiters, should be %d", op,
 			  queue.total, naive.n);
 		for (int c = LOW; c <= CRITICAL; c++)
@@ -596,7 +786,9 @@ test_model(void)
 	check_done("100000 random operations: queue and naive model agree");
 	diag("%d pushed, %d granted (%d owed by the minimum flow, %d by ageing), %d removals, at most %d waiting",
 		 pushes, grants, owed, risen, removals, longest);
-	ok(pushes > 20000 && grants > 20000 && owed > 50 && risen > 500 && longest > MODEL_NODES / 2,
+	diag("the order turned %d times, %d times the newest of several was served", turned, last_in);
+	ok(pushes > 20000 && grants > 20000 && owed > 50 && risen > 500 && longest > MODEL_NODES / 2 &&
+	   turned > 100 && last_in > 3000,
 	   "all rules were met often");
 }
 
@@ -1032,7 +1224,7 @@ simulate_flood(void)
 		arrived[c]++;
 		if (sim.queue.total >= max_waiting)
 		{
-			waiter = rsl_wait_queue_victim(&sim.queue, c);
+			waiter = rsl_wait_queue_victim(&sim.queue, sim.nodes, sim.now, c);
 			if (waiter == RSL_NO_WAITER)
 			{
 				shed[c]++;
@@ -1112,7 +1304,7 @@ cost(int waiters, bool victims)
 
 			if (victims)
 			{
-				waiter = rsl_wait_queue_victim(&queue, CRITICAL);
+				waiter = rsl_wait_queue_victim(&queue, nodes, now, CRITICAL);
 				priority = nodes[waiter].priority;
 				rsl_wait_queue_remove(&queue, nodes, waiter);
 				sum += rsl_wait_queue_ahead(&queue, priority);
@@ -1163,6 +1355,7 @@ main(void)
 	test_minimum_flow();
 	test_remove();
 	test_victim();
+	test_newest_first();
 	test_model();
 	simulate_saturation();
 	simulate_ageing();
