@@ -138,7 +138,8 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT refused_statements_total bigint,
 	OUT timed_out_total bigint,
 	OUT preempted_total bigint,
-	OUT wait_seconds_total float8
+	OUT wait_seconds_total float8,
+	OUT client_gone_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 REVOKE ALL ON FUNCTION resilience.bulkhead_statistics() FROM PUBLIC;
@@ -176,7 +177,8 @@ SELECT d.name,
 	d.max_statement_cost,
 	d.max_rate,
 	d.only_under_load,
-	d.auto_revert_refusal_rate
+	d.auto_revert_refusal_rate,
+	s.client_gone_total
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS
@@ -632,7 +634,8 @@ CREATE FUNCTION resilience.priority_statistics(
 	OUT preempted_total bigint,
 	OUT wait_seconds_total float8,
 	OUT wait_p50_ms float8,
-	OUT wait_p99_ms float8
+	OUT wait_p99_ms float8,
+	OUT client_gone_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 4;
 REVOKE ALL ON FUNCTION resilience.priority_statistics() FROM PUBLIC;

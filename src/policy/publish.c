@@ -33,6 +33,7 @@
 #include "policy/match.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
+#include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
@@ -384,6 +385,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_write_u64(&bulkhead->timed_out, 0);
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
+		rsl_overload_reset(&bulkhead->overload);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
 		pg_atomic_write_u32(&bulkhead->last_logged, 0);
 		bulkhead->admitted_before_reset = 0;

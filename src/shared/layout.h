@@ -162,6 +162,13 @@ rsl_policy_judges_statements(const rsl_bulkhead_policy *policy)
 		policy->tag_key[0] != '\0';
 }
 
+/* See overload.c.  8 bytes for each bulkhead and class. */
+typedef struct rsl_overload
+{
+	/* atomics: totals */
+	pg_atomic_uint64 client_gone;	/* waiters whose client had gone */
+} rsl_overload;
+
 typedef struct rsl_bulkhead
 {
 	rsl_pool	pool;
@@ -187,6 +194,7 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 preempted;
 	pg_atomic_uint64 wait_us;
 	uint64		admitted_before_reset;
+	rsl_overload overload;
 
 	/* atomic: when a refusal in observe mode was last logged, in ticks */
 	pg_atomic_uint32 last_logged;
@@ -314,6 +322,7 @@ typedef struct rsl_shared
 	pg_atomic_uint64 wait_us[RSL_NUM_PRIORITIES];
 	pg_atomic_uint64 waits[RSL_NUM_PRIORITIES][RSL_HISTOGRAM_BUCKETS];
 	uint64		admitted_before_reset[RSL_NUM_PRIORITIES];	/* stats lock */
+	rsl_overload overload[RSL_NUM_PRIORITIES];
 	pg_atomic_uint32 last_logged;
 
 	/* own cache lines: every limited transaction writes its word */

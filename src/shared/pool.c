@@ -22,6 +22,7 @@
  */
 #include "compat.h"
 
+#include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/turns.h"
 #include "storage/latch.h"
@@ -333,15 +334,17 @@ rsl_pool_abandon_wait(rsl_session *session)
 
 /* Sleep until there is a verdict or the time is over. */
 static rsl_verdict
-wait_for_verdict(rsl_pool *pool, rsl_session *session, int64 end,
-				 const rsl_wait_options *options)
+wait_for_verdict(rsl_pool *pool, rsl_session *session, rsl_priority priority,
+				 int64 begin, int64 end, const rsl_wait_options *options)
 {
 	int			me = session_number(session);
+	int64		next_check = begin + RSL_CLIENT_FIRST_CHECK_MS * INT64CONST(1000);
 	bool		slept = false;
 
 	for (;;)
 	{
 		rsl_verdict verdict = pg_atomic_read_u32(&session->verdict);
+		int64		now;
 		int64		left;
 		long		patience = SELF_CHECK_MS;
 		int			rc;
@@ -349,7 +352,14 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, int64 end,
 		if (verdict != RSL_WAITING)
 			return verdict;
 
-		left = end - rsl_now_us();
+		now = rsl_now_us();
+		left = end - now;
+		if (left > 0 && now >= next_check)
+		{
+			next_check = now + RSL_CLIENT_CHECK_MS * INT64CONST(1000);
+			rsl_end_if_client_gone(pool, priority);
+			continue;
+		}
 		if (left <= 0)
 		{
 			LWLockAcquire(rsl_pool_lock(pool), LW_EXCLUSIVE);
@@ -368,7 +378,7 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, int64 end,
 
 		rc = WaitLatch(MyLatch,
 					   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					   Min(left / 1000 + 1, patience),
+					   Min(Min(left, next_check - now) / 1000 + 1, patience),
 					   rsl_admission_wait_event());
 		if (rc & WL_LATCH_SET)
 			ResetLatch(MyLatch);
@@ -467,10 +477,13 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 
 		if (options->budget_us > 0)
 			timeout = Min(timeout, options->budget_us);
-		verdict = wait_for_verdict(pool, session, now + timeout, options);
+		verdict = wait_for_verdict(pool, session, priority, now, now + timeout,
+								   options);
 		ours = verdict == RSL_GRANTED;
 		if (ours)
 		{
+			if (rsl_now_us() - now >= RSL_CLIENT_SURE_US)
+				rsl_end_if_client_gone(pool, priority);
 			if (pool->number == RSL_SERVER_POOL)
 				rsl_turn_begin(numbers->waiting, numbers->limit);
 			/* not the abandoner's any more, but on_wake may throw */

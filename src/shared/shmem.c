@@ -10,6 +10,7 @@
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/layout.h"
+#include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/snapshot_file.h"
 #include "storage/ipc.h"
@@ -118,6 +119,7 @@ shmem_fill(void)
 		pg_atomic_init_u64(&shared->timed_out[c], 0);
 		pg_atomic_init_u64(&shared->preempted[c], 0);
 		pg_atomic_init_u64(&shared->wait_us[c], 0);
+		rsl_overload_init(&shared->overload[c]);
 		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
 			pg_atomic_init_u64(&shared->waits[c][b], 0);
 	}
@@ -138,6 +140,7 @@ shmem_fill(void)
 		pg_atomic_init_u64(&bulkhead->timed_out, 0);
 		pg_atomic_init_u64(&bulkhead->preempted, 0);
 		pg_atomic_init_u64(&bulkhead->wait_us, 0);
+		rsl_overload_init(&bulkhead->overload);
 	}
 	for (int i = 0; i < shared->nsessions; i++)
 	{

@@ -13,6 +13,7 @@
 #include "compat.h"
 
 #include "shared/breakers.h"
+#include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/statistics.h"
 
@@ -118,6 +119,7 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&rsl_shmem->timed_out[c], 0);
 		pg_atomic_write_u64(&rsl_shmem->preempted[c], 0);
 		pg_atomic_write_u64(&rsl_shmem->wait_us[c], 0);
+		rsl_overload_reset(&rsl_shmem->overload[c]);
 		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
 			pg_atomic_write_u64(&rsl_shmem->waits[c][b], 0);
 	}
@@ -133,6 +135,7 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&bulkhead->timed_out, 0);
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
+		rsl_overload_reset(&bulkhead->overload);
 	}
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 		rsl_breaker_reset_statistics(i);

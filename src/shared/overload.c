@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * overload.c
+ *		What makes a queue worse than it has to be: waiters that nobody
+ *		waits for.
+ *
+ * A client that has given up and closed its connection is noticed by a
+ * backend only when it reads or writes.  In a queue it does neither, so
+ * under overload the queue fills with statements that nobody wants any more,
+ * and each of them costs a slot when its turn comes.  Hence a waiter looks
+ * at its socket now and then, and once more when it has got a slot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "client_port.h"
+#include "compat.h"
+
+#include "libpq/libpq.h"
+#include "shared/overload.h"
+
+void
+rsl_overload_init(rsl_overload *overload)
+{
+	pg_atomic_init_u64(&overload->client_gone, 0);
+}
+
+/* Totals restart at zero. */
+void
+rsl_overload_reset(rsl_overload *overload)
+{
+	pg_atomic_write_u64(&overload->client_gone, 0);
+}
+
+/*
+ * If the client has closed the connection, end as a backend does that finds
+ * out by client_connection_check_interval.  What we hold and wait for goes
+ * back on exit.  May reset the process's latch: look again at whatever it
+ * might have been set for.
+ */
+void
+rsl_end_if_client_gone(rsl_pool *pool, rsl_priority priority)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() ||
+		pq_check_connection())
+		return;
+
+	pg_atomic_fetch_add_u64(&rsl_overload_of(pool, priority)->client_gone, 1);
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
