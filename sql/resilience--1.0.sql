@@ -139,7 +139,8 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT timed_out_total bigint,
 	OUT preempted_total bigint,
 	OUT wait_seconds_total float8,
-	OUT client_gone_total bigint
+	OUT client_gone_total bigint,
+	OUT preempted_running_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 REVOKE ALL ON FUNCTION resilience.bulkhead_statistics() FROM PUBLIC;
@@ -178,7 +179,8 @@ SELECT d.name,
 	d.max_rate,
 	d.only_under_load,
 	d.auto_revert_refusal_rate,
-	s.client_gone_total
+	s.client_gone_total,
+	s.preempted_running_total
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS
@@ -635,7 +637,8 @@ CREATE FUNCTION resilience.priority_statistics(
 	OUT wait_seconds_total float8,
 	OUT wait_p50_ms float8,
 	OUT wait_p99_ms float8,
-	OUT client_gone_total bigint
+	OUT client_gone_total bigint,
+	OUT preempted_running_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 4;
 REVOKE ALL ON FUNCTION resilience.priority_statistics() FROM PUBLIC;
@@ -688,6 +691,24 @@ AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 REVOKE ALL ON FUNCTION resilience.reset_statistics() FROM PUBLIC;
 COMMENT ON FUNCTION resilience.reset_statistics() IS
 	'restart all totals at zero';
+
+CREATE FUNCTION resilience.cancel_statement(pid int, statement bigint DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.cancel_statement FROM PUBLIC;
+COMMENT ON FUNCTION resilience.cancel_statement IS
+	'internal, for tests: have one statement of a session cancelled, by its number; the one that runs now if NULL';
+
+CREATE FUNCTION resilience.cancel_statistics(
+	OUT requested bigint,
+	OUT delivered bigint,
+	OUT missed bigint,
+	OUT pending bigint
+) RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.cancel_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.cancel_statistics() IS
+	'internal: requests to cancel a running statement, since the start of the server';
 
 --
 -- Privileges: the functions of everyone, the views of pg_monitor

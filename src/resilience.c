@@ -32,6 +32,7 @@
 #include "policy/settings.h"
 #include "shared/layout.h"
 #include "shedding/hooks.h"
+#include "shedding/preempt.h"
 #include "worker/launcher.h"
 #include "worker/prober.h"
 
@@ -60,6 +61,7 @@ _PG_init(void)
 	rsl_publish_init();
 	rsl_connection_init();
 	rsl_shedding_init();
+	rsl_preempt_init();
 	rsl_fdw_init();
 	rsl_fallback_init();
 	rsl_fallback_functions_init();

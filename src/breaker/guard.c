@@ -23,6 +23,7 @@
 #include "breaker/guard.h"
 #include "breaker/rejection.h"
 #include "policy/settings.h"
+#include "shared/cancel.h"
 #include "shared/pool.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -176,7 +177,7 @@ forget_timeout(void)
 	if (!rsl_cancel_is_ours)
 		return;
 	if (!connection_is_broken)
-		QueryCancelPending = false;
+		rsl_cancel_forget_other();
 	connection_is_broken = false;
 	rsl_cancel_is_ours = false;
 	timed_out_guard = NULL;

@@ -15,6 +15,7 @@
 #include <limits.h>
 
 #include "policy/settings.h"
+#include "shared/cancel.h"
 #include "utils/guc.h"
 
 int			rsl_mode_setting = RSL_MODE_ENFORCE;
@@ -54,6 +55,7 @@ static const struct config_enum_entry priority_options[] = {
 static const struct config_enum_entry preemption_options[] = {
 	{"off", RSL_PREEMPTION_OFF, false},
 	{"waiting", RSL_PREEMPTION_WAITING, false},
+	{"running", RSL_PREEMPTION_RUNNING, false},
 	{NULL, 0, false}
 };
 
@@ -206,8 +208,8 @@ rsl_define_settings(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomEnumVariable("resilience.preemption",
-							 "Whom a statement of higher priority may push out of a full queue.",
-							 NULL,
+							 "Whom a statement of higher priority may push out.",
+							 "\"waiting\": somebody of a full queue; \"running\": also a running statement, while it would have to wait.",
 							 &rsl_preemption_setting,
 							 RSL_PREEMPTION_WAITING, preemption_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -263,4 +265,6 @@ rsl_publish_settings(void)
 						(uint32) rsl_minimum_priority);
 	pg_atomic_write_u32(&rsl_shmem->preemption,
 						(uint32) rsl_preemption_setting);
+	rsl_cancel_arm(RSL_CANCEL_BY_PREEMPTION,
+				   rsl_preemption_setting == RSL_PREEMPTION_RUNNING);
 }

@@ -13,7 +13,8 @@
 typedef enum rsl_preemption
 {
 	RSL_PREEMPTION_OFF = 0,
-	RSL_PREEMPTION_WAITING
+	RSL_PREEMPTION_WAITING,
+	RSL_PREEMPTION_RUNNING
 } rsl_preemption;
 
 extern int	rsl_mode_setting;	/* rsl_mode */

@@ -13,7 +13,9 @@
  *	rsl_config_lock		definitions of bulkheads (exclusive to publish)
  *	rsl_stats_lock		folding of per-session counters into the totals
  *	rsl_pool_lock(p)	the wait queue of pool p
- * Whoever holds a pool's lock takes no other lock.
+ *	rsl_cancel_lock		the pids of sessions: shared to send a signal,
+ *						exclusive to clear a pid at exit
+ * Whoever holds a pool's lock, or the cancel lock, takes no other lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,6 +58,9 @@
 /* how many sessions at most may be in a turn at once */
 #define RSL_MAX_TURNS			64
 
+/* how many running statements may be preempted in a row (preempt.c) */
+#define RSL_PREEMPT_BURST		10
+
 /* the pool that is not a bulkhead's: the server-wide limit */
 #define RSL_SERVER_POOL			(-1)
 #define RSL_NO_POOL				(-2)
@@ -90,6 +95,9 @@ typedef struct rsl_pool
 	 * server's pool has caps and needs them.
 	 */
 	pg_atomic_uint32 last_active[RSL_NUM_PRIORITIES];
+
+	/* atomic: when a victim was last looked for in vain, see preempt.c */
+	pg_atomic_uint32 no_victim;
 
 	int			number;			/* RSL_SERVER_POOL or index; never changes */
 
@@ -192,6 +200,7 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 refused_statements;
 	pg_atomic_uint64 timed_out;
 	pg_atomic_uint64 preempted;
+	pg_atomic_uint64 preempted_running; /* those of them that were running */
 	pg_atomic_uint64 wait_us;
 	uint64		admitted_before_reset;
 	rsl_overload overload;
@@ -211,6 +220,12 @@ rsl_bulkhead;
 
 /* rsl_session.units: bit i = pool of match i, this bit = the server's pool */
 #define RSL_SERVER_UNIT		(UINT32_C(1) << 31)
+
+/* What a session runs: rsl_session.statement_flags. */
+#define RSL_STATEMENT_COPY		0x01
+#define RSL_STATEMENT_UTILITY	0x02	/* any other utility statement */
+#define RSL_STATEMENT_SUPERUSER	0x04	/* the session user is one */
+#define RSL_STATEMENT_OBSERVED	0x08	/* the session's mode is "observe" */
 
 /* What became of a waiter. */
 typedef enum rsl_verdict
@@ -254,6 +269,21 @@ typedef struct rsl_session
 	uint8		kept_priority;	/* rsl_priority of the slot that is KEPT */
 	uint8		nmatches;
 	pid_t		pid;			/* 0 = unused; owner, or sweep when it is dead */
+
+	/*
+	 * The top-level statement, while something may cancel it (cancel.c).
+	 * Atomic, written by the owner: odd while one runs.  The flags and the
+	 * start are the owner's, set before the number becomes odd.
+	 */
+	uint8		statement_flags;	/* RSL_STATEMENT_* */
+	pg_atomic_uint32 statement;
+	TimestampTz statement_start;
+
+	/*
+	 * Atomic: the request to cancel a statement, 0 = none.  Set by others by
+	 * compare-and-swap from 0; the owner takes it out.
+	 */
+	pg_atomic_uint64 doom;
 
 	TimestampTz run_start;		/* owner */
 	TimestampTz wait_start;		/* owner; 0 = does not wait */
@@ -300,6 +330,7 @@ typedef struct rsl_shared
 	pg_atomic_uint32 minimum_priority;
 	pg_atomic_uint32 preemption;	/* rsl_preemption */
 	pg_atomic_uint32 nmatchable;	/* published bulkheads */
+	pg_atomic_uint32 cancellers;	/* who may cancel: RSL_CANCEL_BY_* */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */
 
@@ -319,11 +350,18 @@ typedef struct rsl_shared
 	pg_atomic_uint64 shed[RSL_NUM_PRIORITIES];
 	pg_atomic_uint64 timed_out[RSL_NUM_PRIORITIES];
 	pg_atomic_uint64 preempted[RSL_NUM_PRIORITIES];
+	pg_atomic_uint64 preempted_running[RSL_NUM_PRIORITIES];
 	pg_atomic_uint64 wait_us[RSL_NUM_PRIORITIES];
 	pg_atomic_uint64 waits[RSL_NUM_PRIORITIES][RSL_HISTOGRAM_BUCKETS];
 	uint64		admitted_before_reset[RSL_NUM_PRIORITIES];	/* stats lock */
 	rsl_overload overload[RSL_NUM_PRIORITIES];
 	pg_atomic_uint32 last_logged;
+
+	/* atomics: requests to cancel a statement, and what became of them */
+	pg_atomic_uint64 cancels_requested;
+	pg_atomic_uint64 cancels_delivered;
+	pg_atomic_uint64 cancels_missed;
+	pg_atomic_uint64 preempt_tokens;	/* see core/token_bucket.h */
 
 	/* own cache lines: every limited transaction writes its word */
 	char		pad[PG_CACHE_LINE_SIZE];
@@ -341,7 +379,8 @@ extern LWLockPadded *rsl_locks;
 
 #define rsl_config_lock			(&rsl_locks[0].lock)
 #define rsl_stats_lock			(&rsl_locks[1].lock)
-#define rsl_pool_lock(pool)		(&rsl_locks[3 + (pool)->number].lock)
+#define rsl_cancel_lock			(&rsl_locks[2].lock)
+#define rsl_pool_lock(pool)		(&rsl_locks[4 + (pool)->number].lock)
 
 extern void rsl_shmem_init(void);
 extern void rsl_require_shmem(void);

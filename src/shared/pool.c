@@ -372,6 +372,8 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 		if (is_watchman(pool, me) &&
 			pg_atomic_read_u32(&rsl_shmem->turns.nturns) > 0)
 			patience = WATCH_MS;
+		if (options->look)
+			patience = Min(patience, options->look(options->arg));
 		if (!slept && options->on_sleep)
 			options->on_sleep(options->arg);
 		slept = true;
@@ -505,6 +507,24 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 		pg_atomic_write_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
 	session->wait_start = 0;
 	return verdict;
+}
+
+/*
+ * Would a slot that one of class "victim" gives back let one of class
+ * "priority" run?
+ */
+bool
+rsl_pool_freed_for(rsl_pool *pool, rsl_priority priority, rsl_priority victim)
+{
+	uint64		unit = rsl_pool_unit(victim);
+	uint64		word = pg_atomic_read_u64(&pool->word);
+	rsl_pool_limits limits;
+
+	if (rsl_pool_lane(word, Min(victim, RSL_PRIORITY_HIGH)) == 0)
+		return false;
+	rsl_pool_read_limits(pool, &limits);
+	return rsl_pool_admits(word - unit, &limits, priority,
+						   recently_active(pool, &limits));
 }
 
 /*

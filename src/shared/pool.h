@@ -27,6 +27,8 @@ typedef struct rsl_wait_options
 	bool		preempt;		/* push a lower class out of a full queue */
 	void		(*on_sleep) (void *arg);	/* before the first sleep */
 	void		(*on_wake) (void *arg); /* after the slot was granted */
+	long		(*look) (void *arg);	/* while waiting; returns when to call
+									 * it again, in ms */
 	void	   *arg;
 } rsl_wait_options;
 
@@ -63,6 +65,8 @@ extern rsl_verdict rsl_pool_wait(rsl_pool *pool, rsl_session *session,
 								 rsl_pool_numbers *numbers);
 extern void rsl_pool_abandon_wait(rsl_session *session);
 extern void rsl_pool_dispatch(rsl_pool *pool);
+extern bool rsl_pool_freed_for(rsl_pool *pool, rsl_priority priority,
+							   rsl_priority victim);
 extern bool rsl_pool_let_through(rsl_session *session, int waiting_for);
 extern void rsl_pool_shed_below(rsl_pool *pool, rsl_priority minimum);
 extern void rsl_pool_get_numbers(rsl_pool *pool, rsl_priority priority,

@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "port/pg_bitutils.h"
+#include "shared/cancel.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/turns.h"
@@ -335,7 +336,7 @@ rsl_session_clean(rsl_session *session)
 		rsl_connection_give(session, i);
 	rsl_session_fold(session);
 	session->status = NULL;
-	session->pid = 0;
+	rsl_cancel_detach(session);
 }
 
 /*
@@ -385,6 +386,7 @@ rsl_session_attach(Oid role, Oid database, bool superuser,
 	session->priority = RSL_PRIORITY_NORMAL;
 	session->query_id = 0;
 	session->run_start = session->wait_start = 0;
+	rsl_cancel_attach(session);
 	pg_write_barrier();
 	session->pid = MyProcPid;
 	rsl_me = session;

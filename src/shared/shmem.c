@@ -7,6 +7,7 @@
  */
 #include "compat.h"
 
+#include "core/token_bucket.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/layout.h"
@@ -74,7 +75,7 @@ shmem_request(void)
 		prev_shmem_request_hook();
 
 	RequestAddinShmemSpace(shmem_layout().total);
-	RequestNamedLWLockTranche("resilience", 3 + PHYSICAL_BULKHEADS);
+	RequestNamedLWLockTranche("resilience", 4 + PHYSICAL_BULKHEADS);
 }
 
 static void
@@ -87,6 +88,7 @@ pool_init(rsl_pool *pool, int number)
 	pg_atomic_init_u32(&pool->max_waiting, 0);
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 		pg_atomic_init_u32(&pool->last_active[c], 0);
+	pg_atomic_init_u32(&pool->no_victim, 0);
 	pool->number = number;
 	rsl_wait_queue_init(&pool->queue);
 }
@@ -110,6 +112,14 @@ shmem_fill(void)
 	/* starts past the memory of activity, so that no class seems active */
 	pg_atomic_init_u32(&shared->tick, 2 * RSL_ACTIVE_TICKS);
 	pg_atomic_init_u32(&shared->loaded, 0);
+	pg_atomic_init_u32(&shared->cancellers, 0);
+	pg_atomic_init_u64(&shared->cancels_requested, 0);
+	pg_atomic_init_u64(&shared->cancels_delivered, 0);
+	pg_atomic_init_u64(&shared->cancels_missed, 0);
+	pg_atomic_init_u64(&shared->preempt_tokens,
+					   rsl_bucket_full(&(rsl_bucket_config) {
+		0, 0, RSL_PREEMPT_BURST
+	}, 0));
 	pg_atomic_init_u64(&shared->unmatched, 0);
 	shared->next_expiry = DT_NOEND;
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
@@ -118,6 +128,7 @@ shmem_fill(void)
 		pg_atomic_init_u64(&shared->shed[c], 0);
 		pg_atomic_init_u64(&shared->timed_out[c], 0);
 		pg_atomic_init_u64(&shared->preempted[c], 0);
+		pg_atomic_init_u64(&shared->preempted_running[c], 0);
 		pg_atomic_init_u64(&shared->wait_us[c], 0);
 		rsl_overload_init(&shared->overload[c]);
 		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
@@ -139,6 +150,7 @@ shmem_fill(void)
 		pg_atomic_init_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_init_u64(&bulkhead->timed_out, 0);
 		pg_atomic_init_u64(&bulkhead->preempted, 0);
+		pg_atomic_init_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_init_u64(&bulkhead->wait_us, 0);
 		rsl_overload_init(&bulkhead->overload);
 	}
@@ -146,6 +158,7 @@ shmem_fill(void)
 	{
 		rsl_session *session = &rsl_sessions[i];
 
+		pg_atomic_init_u64(&session->doom, 0);
 		pg_atomic_init_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
 		for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 			pg_atomic_init_u64(&session->admitted[c], 0);

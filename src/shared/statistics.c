@@ -118,6 +118,7 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&rsl_shmem->shed[c], 0);
 		pg_atomic_write_u64(&rsl_shmem->timed_out[c], 0);
 		pg_atomic_write_u64(&rsl_shmem->preempted[c], 0);
+		pg_atomic_write_u64(&rsl_shmem->preempted_running[c], 0);
 		pg_atomic_write_u64(&rsl_shmem->wait_us[c], 0);
 		rsl_overload_reset(&rsl_shmem->overload[c]);
 		for (int b = 0; b < RSL_HISTOGRAM_BUCKETS; b++)
@@ -134,6 +135,7 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_write_u64(&bulkhead->timed_out, 0);
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
+		pg_atomic_write_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
 		rsl_overload_reset(&bulkhead->overload);
 	}

@@ -28,6 +28,7 @@
 #include "shared/refusal_log.h"
 #include "shared/turns.h"
 #include "shedding/admission.h"
+#include "shedding/preempt.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -41,6 +42,7 @@ typedef struct admission
 	int			force;			/* 1 = never wait, 0 = may wait, -1 = to see */
 	int64		deadline;		/* when the client's budget ends; 0 = none */
 	bool		snapshot_released;
+	rsl_preemptor preemptor;	/* while it waits */
 } admission;
 
 /* Which of the session's bulkheads does a statement have to pass? */
@@ -114,6 +116,12 @@ renew_snapshot(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	a->queryDesc->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	a->snapshot_released = false;
+}
+
+static long
+look_for_victim(void *arg)
+{
+	return rsl_preempt_look(&((admission *) arg)->preemptor);
 }
 
 static const char *
@@ -293,6 +301,8 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		 */
 		rsl_pool_get_numbers(pool, a->priority, &numbers);
 		excess = numbers.running - numbers.limit + numbers.waiting;
+		if (pg_atomic_read_u32(&rsl_shmem->preemption) == RSL_PREEMPTION_RUNNING)
+			rsl_preempt_observe(pool, a->priority);
 		rsl_pool_force_take(pool, a->priority);
 		rsl_me->units |= unit;
 		if (excess >= (int32) pg_atomic_read_u32(&pool->max_waiting))
@@ -313,7 +323,14 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		RSL_PREEMPTION_OFF;
 	options.on_sleep = release_snapshot;
 	options.on_wake = renew_snapshot;
+	options.look = NULL;
 	options.arg = a;
+	if (pg_atomic_read_u32(&rsl_shmem->preemption) == RSL_PREEMPTION_RUNNING &&
+		a->priority > RSL_PRIORITY_LOW)
+	{
+		rsl_preempt_begin(&a->preemptor, pool, a->priority);
+		options.look = look_for_victim;
+	}
 
 	PG_TRY();
 	{

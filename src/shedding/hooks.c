@@ -20,6 +20,7 @@
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
+#include "shared/cancel.h"
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
 #include "shedding/hooks.h"
@@ -38,7 +39,8 @@ static int	utility_depth = 0;
 
 /*
  * Depth of executor runs, within which statements are not top-level ones.
- * Only counted while a condition on the command needs to know.
+ * Only counted while something needs to know: a condition on the command, or
+ * somebody who may cancel statements.
  */
 static int	executor_depth = 0;
 
@@ -81,29 +83,59 @@ call_executor_run(RSL_EXECUTOR_RUN_PARAMS)
 		standard_ExecutorRun(RSL_EXECUTOR_RUN_ARGS);
 }
 
+/*
+ * A statement that others may cancel begins, if this is a top-level one.
+ */
+static bool
+begin_cancellable(uint8 flags)
+{
+	if (executor_depth > 0 || utility_depth > 0 || !rsl_cancel_armed() ||
+		!rsl_cancel_outermost())
+		return false;
+
+	if (rsl_matches.superuser)
+		flags |= RSL_STATEMENT_SUPERUSER;
+	if (rsl_mode_setting == RSL_MODE_OBSERVE)
+		flags |= RSL_STATEMENT_OBSERVED;
+	rsl_cancel_begin(flags);
+	return true;
+}
+
 static void
 executor_run(RSL_EXECUTOR_RUN_PARAMS)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	bool		cancellable;
+
 	/* a FETCH, or an Execute of a suspended portal, after an idle time */
 	if (rsl_admitted)
 		rsl_session_resume();
 
-	if (likely(!rsl_matches.uses_command))
+	if (likely(!rsl_matches.uses_command && !rsl_cancel_armed()))
 	{
 		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
 		return;
 	}
 
+	cancellable = begin_cancellable(0);
 	executor_depth++;
 	PG_TRY();
 	{
 		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
+		if (cancellable)
+			rsl_cancel_insist();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		executor_depth--;
+		if (cancellable)
+			rsl_cancel_failed(caller);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	executor_depth--;
+	if (cancellable)
+		rsl_cancel_end();
 }
 
 static void
@@ -118,23 +150,37 @@ call_executor_finish(QueryDesc *queryDesc)
 static void
 executor_finish(QueryDesc *queryDesc)
 {
-	if (likely(!rsl_matches.uses_command))
+	MemoryContext caller = CurrentMemoryContext;
+	bool		cancellable;
+
+	/* AFTER triggers run here; a query that only reads has none */
+	if (likely(!rsl_matches.uses_command && !rsl_cancel_armed()) ||
+		(queryDesc->operation == CMD_SELECT &&
+		 !queryDesc->plannedstmt->hasModifyingCTE))
 	{
 		call_executor_finish(queryDesc);
 		return;
 	}
 
-	/* AFTER triggers run here */
+	cancellable = begin_cancellable(0);
 	executor_depth++;
 	PG_TRY();
 	{
 		call_executor_finish(queryDesc);
+		if (cancellable)
+			rsl_cancel_insist();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		executor_depth--;
+		if (cancellable)
+			rsl_cancel_failed(caller);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	executor_depth--;
+	if (cancellable)
+		rsl_cancel_end();
 }
 
 /*
@@ -184,6 +230,9 @@ call_process_utility(UTILITY_PARAMS)
 static void
 process_utility(UTILITY_PARAMS)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	bool		cancellable;
+
 	if (rsl_me == NULL || is_exempt(pstmt->utilityStmt))
 	{
 		call_process_utility(UTILITY_ARGS);
@@ -193,16 +242,26 @@ process_utility(UTILITY_PARAMS)
 	statement_starts(pstmt, NULL);
 
 	/* pstmt may be gone when this returns */
+	cancellable = begin_cancellable(IsA(pstmt->utilityStmt, CopyStmt) ?
+									RSL_STATEMENT_COPY : RSL_STATEMENT_UTILITY);
 	utility_depth++;
 	PG_TRY();
 	{
 		call_process_utility(UTILITY_ARGS);
+		if (cancellable)
+			rsl_cancel_insist();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		utility_depth--;
+		if (cancellable)
+			rsl_cancel_failed(caller);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	utility_depth--;
+	if (cancellable)
+		rsl_cancel_end();
 }
 
 static void

@@ -32,6 +32,7 @@
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
 #include "shedding/load_signals.h"
+#include "shedding/preempt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -290,6 +291,7 @@ look_at_load(void)
 
 	rsl_load_signals_read(&signals);
 	rsl_load_publish(&signals);
+	rsl_preempt_deposit(signals.admitted);
 }
 
 static void
