@@ -26,6 +26,7 @@
 
 #include "core/histogram.h"
 #include "core/pool_state.h"
+#include "core/sqlcommenter.h"
 #include "core/wait_queue.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
@@ -42,9 +43,6 @@
 
 /* length of LIKE patterns on application_name, with the final zero */
 #define RSL_PATTERN_LEN			128
-
-/* length of a tag's key, and of its value, with the final zero */
-#define RSL_TAG_LEN				64
 
 /* the launcher's tick, in milliseconds */
 #define RSL_TICK_MS				100
