@@ -26,6 +26,7 @@
 #include "bulkhead/connection.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "policy/conditions.h"
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "replication/walsender.h"
@@ -113,9 +114,9 @@ take_connection_slots(bool exempt)
 		bool		enforce;
 		bool		taken;
 
-		if (rsl_policy_judges_statements(policy) ||
-			!rsl_policy_matches_session(policy, me->role,
-										rsl_policy_is_member(policy, me->role),
+		if (rsl_conditions_judge_statements(&policy->conditions) ||
+			!rsl_conditions_match_session(&policy->conditions, me->role,
+										rsl_conditions_is_member(&policy->conditions, me->role),
 										me->database, &me->address,
 										me->application_name))
 			continue;

@@ -10,20 +10,16 @@
  */
 #include "compat.h"
 
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "policy/conditions.h"
 #include "policy/definitions.h"
 #include "policy/match.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
-#include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #define MAX_WAIT_LIMIT_MS		(3600 * 1000)
@@ -133,30 +129,6 @@ check_budgets(HeapTuple tuple, TupleDesc desc)
 				 errhint("It is CPU time that may be used at once: choose an interval from 1 ms to 1 hour.")));
 }
 
-/* A condition on a tag: "key" or "key=value", as they are after decoding. */
-static void
-check_tag(const char *tag)
-{
-	const char *equals = strchr(tag, '=');
-	size_t		key = equals ? (size_t) (equals - tag) : strlen(tag);
-	size_t		value = equals ? strlen(equals + 1) : 0;
-
-	if (key == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tag of a bulkhead must have a key"),
-				 errdetail("tag=%s", tag),
-				 errhint("Write key=value for one value, or key for a compartment for each value.")));
-	if (key >= RSL_TAG_LEN || value >= RSL_TAG_LEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tag of a bulkhead is too long"),
-				 errdetail("key_bytes=%zu value_bytes=%zu maximum=%d", key, value,
-						   RSL_TAG_LEN - 1),
-				 errhint("Key and value have at most %d bytes each.",
-						 RSL_TAG_LEN - 1)));
-}
-
 /*
  * Connections are judged at authentication, when no statement is known.
  */
@@ -190,18 +162,6 @@ check_connection_limits(HeapTuple tuple, TupleDesc desc)
 	}
 }
 
-/* Does a LIKE pattern end with an escape that escapes nothing? */
-static bool
-ends_with_escape(const char *pattern)
-{
-	int			backslashes = 0;
-
-	for (const char *c = pattern + strlen(pattern);
-		 c > pattern && c[-1] == '\\'; c--)
-		backslashes++;
-	return backslashes % 2 == 1;
-}
-
 static void
 check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
@@ -212,26 +172,7 @@ check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 
 	rsl_check_name(definitions.kind, name);
 
-	word = rsl_text_column(tuple, desc, RSL_COL_APPLICATION_NAME);
-
-	if (word && word[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("application_name of a bulkhead must not be empty"),
-				 errhint("It is a LIKE pattern; leave it out (NULL) to match every application.")));
-	if (word && strlen(word) >= RSL_PATTERN_LEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("application_name of a bulkhead is too long"),
-				 errdetail("bytes=%zu maximum=%d", strlen(word),
-						   RSL_PATTERN_LEN - 1)));
-	if (word && ends_with_escape(word))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("application_name of a bulkhead must not end with an escape character"),
-				 errdetail("application_name=%s", word),
-				 errhint("It is a LIKE pattern; write \\\\ for a backslash.")));
-
+	rsl_check_conditions(definitions.kind, tuple, desc);
 	check_limit("max_connections",
 				rsl_int_column(tuple, desc, RSL_COL_MAX_CONNECTIONS, -1));
 	check_limit("max_running", rsl_int_column(tuple, desc, RSL_COL_MAX_RUNNING, -1));
@@ -251,24 +192,6 @@ check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 					 errhint("Every wait has an end: choose an interval from 0 to 1 hour.")));
 	}
 
-	word = rsl_text_column(tuple, desc, RSL_COL_COMMAND);
-
-	if (word && rsl_parse_command(word) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown command \"%s\" in the conditions of a bulkhead", word),
-				 errhint("Available commands are SELECT, INSERT, UPDATE, DELETE, MERGE, COPY, CALL, DDL, MAINTENANCE.")));
-
-	word = rsl_text_column(tuple, desc, RSL_COL_TAG);
-	if (word)
-		check_tag(word);
-	value = heap_getattr(tuple, RSL_COL_QUERY_ID, desc, &isnull);
-	if (!isnull && DatumGetInt64(value) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("query_id of a bulkhead must not be 0"),
-				 errdetail("Statements without a query identifier have 0."),
-				 errhint("Take it from resilience.activity, pg_stat_activity or pg_stat_statements; leave it out (NULL) to match every query.")));
 	check_connection_limits(tuple, desc);
 	check_budgets(tuple, desc);
 
@@ -289,27 +212,6 @@ check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 }
 
 /*
- * Keep the role of a definition from being dropped until the definition is
- * published, and can be seen by whoever wants to drop it.
- */
-static void
-lock_role(HeapTuple tuple, TupleDesc desc)
-{
-	bool		isnull;
-	Oid			role;
-
-	role = DatumGetObjectId(heap_getattr(tuple, RSL_COL_ROLE, desc, &isnull));
-	if (isnull)
-		return;
-	LockSharedObject(AuthIdRelationId, role, 0, AccessShareLock);
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", role),
-				 errhint("A bulkhead's role_name must be an existing role.")));
-}
-
-/*
  * bulkhead_definitions_check() returns trigger
  *
  * BEFORE each row: the rules.
@@ -322,27 +224,13 @@ bulkhead_definitions_check(PG_FUNCTION_ARGS)
 	TupleDesc	desc = RelationGetDescr(((TriggerData *) fcinfo->context)->tg_relation);
 
 	check_definition(tuple, NULL, desc);
-	lock_role(tuple, desc);
+	rsl_lock_condition_role(definitions.kind, tuple, desc);
 	return PointerGetDatum(tuple);
 }
 
 /*
  * The rest is about writing the table.
  */
-
-/* Does a bulkhead concern other databases? */
-static bool
-concerns_other_databases(Datum name)
-{
-	Oid			types[1] = {TEXTOID};
-
-	return rsl_execute_as_owner(RSL_DEFINITIONS_NAME,
-								"SELECT FROM resilience.bulkhead_definitions "
-								"WHERE name OPERATOR(pg_catalog.=) $1 "
-								"AND database_name IS NOT NULL "
-								"AND database_name OPERATOR(pg_catalog.<>) pg_catalog.current_database()::pg_catalog.text",
-								1, types, &name, NULL, NULL) > 0;
-}
 
 /* A rule that admits nobody at all is allowed, but hardly what one means. */
 static void
@@ -377,17 +265,6 @@ warn_of_lockout(Datum name)
 	}
 }
 
-static void
-require_superuser_for_other_databases(void)
-{
-	if (!superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for a bulkhead that concerns other databases"),
-				 errdetail("Only a superuser may set database_name to '*' or to another database."),
-				 errhint("Leave database_name out to mean the current database.")));
-}
-
 /*
  * The arguments as column values: role and database are looked up, words
  * are brought to the spelling that the views show.
@@ -402,49 +279,7 @@ collect_arguments(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 		values[i] = PG_GETARG_DATUM(i);
 	}
 
-	if (!nulls[RSL_COL_ROLE - 1])
-	{
-		char	   *role = NameStr(*DatumGetName(values[RSL_COL_ROLE - 1]));
-		Oid			oid = get_role_oid(role, true);
-
-		if (!OidIsValid(oid))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("role \"%s\" does not exist", role),
-					 errhint("A bulkhead's role_name must be an existing role; the bulkhead applies to it and to its members.")));
-		values[RSL_COL_ROLE - 1] = ObjectIdGetDatum(oid);
-	}
-
-	if (!nulls[RSL_COL_DATABASE - 1])
-	{
-		char	   *database = NameStr(*DatumGetName(values[RSL_COL_DATABASE - 1]));
-
-		if (strcmp(database, "*") == 0)
-			require_superuser_for_other_databases();
-		else
-		{
-			Oid			oid = get_database_oid(database, true);
-
-			if (!OidIsValid(oid))
-				ereport(ERROR,
-						(errcode(ERRCODE_UNDEFINED_DATABASE),
-						 errmsg("database \"%s\" does not exist", database),
-						 errhint("Leave database_name out to mean the current database, or use '*' for every database.")));
-			if (oid != MyDatabaseId)
-				require_superuser_for_other_databases();
-		}
-		values[RSL_COL_DATABASE - 1] = CStringGetTextDatum(database);
-	}
-
-	if (!nulls[RSL_COL_COMMAND - 1])
-	{
-		int			command;
-
-		command = rsl_parse_command(TextDatumGetCString(values[RSL_COL_COMMAND - 1]));
-		if (command >= 0)
-			values[RSL_COL_COMMAND - 1] =
-				CStringGetTextDatum(rsl_command_name(command));
-	}
+	rsl_collect_conditions(definitions.kind, values, nulls);
 	if (!nulls[RSL_COL_PRIORITY - 1])
 	{
 		int			priority;
@@ -512,8 +347,7 @@ alter_bulkhead(PG_FUNCTION_ARGS)
 
 	rsl_begin_change("alter_bulkhead()");
 	collect_arguments(fcinfo, values, nulls);
-	if (concerns_other_databases(values[0]))
-		require_superuser_for_other_databases();
+	rsl_check_other_databases(&definitions, values[0]);
 	rsl_definition_update(&definitions, values, nulls);
 	warn_of_lockout(values[0]);
 	PG_RETURN_VOID();
@@ -531,8 +365,7 @@ drop_bulkhead(PG_FUNCTION_ARGS)
 
 	name = CStringGetTextDatum(rsl_name_argument(fcinfo, definitions.kind));
 	rsl_begin_change("drop_bulkhead()");
-	if (concerns_other_databases(name))
-		require_superuser_for_other_databases();
+	rsl_check_other_databases(&definitions, name);
 	rsl_definition_delete(&definitions, name,
 						  !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

@@ -154,7 +154,7 @@ check_role_unused(Oid role)
 			rsl_read_definitions(mine, relid);
 		for (int p = 0; p < mine->npolicies; p++)
 		{
-			if (mine->policies[p].role == role)
+			if (mine->policies[p].conditions.role == role)
 			{
 				home = MyDatabaseId;
 				strlcpy(name, mine->policies[p].name, sizeof(name));
@@ -166,7 +166,7 @@ check_role_unused(Oid role)
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 	{
 		if (rsl_bulkheads[i].published &&
-			rsl_bulkheads[i].policy.role == role &&
+			rsl_bulkheads[i].policy.conditions.role == role &&
 			!(definitions_changed &&
 			  rsl_bulkheads[i].policy.home_database == MyDatabaseId))
 		{

@@ -13,14 +13,11 @@
  */
 #include "compat.h"
 
-#include "catalog/pg_collation.h"
+#include "policy/conditions.h"
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/session.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/inet.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -102,54 +99,6 @@ rsl_match_init(void)
 	CacheRegisterSyscacheCallback(AUTHOID, invalidate, (Datum) 0);
 }
 
-static bool
-address_matches(const rsl_address *condition, const rsl_address *address)
-{
-	if (condition->family == 0)
-		return true;
-	return condition->family == address->family &&
-		bitncmp(condition->bytes, address->bytes, condition->bits) == 0;
-}
-
-static bool
-like(const char *string, const char *pattern)
-{
-	Datum		result;
-
-	result = DirectFunctionCall2Coll(textlike, C_COLLATION_OID,
-									 CStringGetTextDatum(string),
-									 CStringGetTextDatum(pattern));
-	return DatumGetBool(result);
-}
-
-/*
- * Is a role the one of the condition, or a member of it?  Membership that
- * only comes from being superuser does not count.  Reads catalogs.
- */
-bool
-rsl_policy_is_member(const rsl_bulkhead_policy *policy, Oid role)
-{
-	return !OidIsValid(policy->role) ||
-		is_member_of_role_nosuper(role, policy->role);
-}
-
-/* All conditions but the command's. */
-bool
-rsl_policy_matches_session(const rsl_bulkhead_policy *policy, Oid role,
-						   bool is_member, Oid database,
-						   const rsl_address *address,
-						   const char *application_name)
-{
-	if (OidIsValid(policy->database) && policy->database != database)
-		return false;
-	if (!is_member)
-		return false;
-	if (!address_matches(&policy->client_address, address))
-		return false;
-	return policy->application_name[0] == '\0' ||
-		like(application_name, policy->application_name);
-}
-
 /*
  * Must the list be made anew?  A handful of comparisons: this runs in each
  * transaction.
@@ -188,8 +137,8 @@ rsl_match_candidates(Oid database, rsl_candidate **candidates)
 		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
 
 		if (!bulkhead->published || bulkhead->expired ||
-			(OidIsValid(bulkhead->policy.database) &&
-			 bulkhead->policy.database != database))
+			(OidIsValid(bulkhead->policy.conditions.database) &&
+			 bulkhead->policy.conditions.database != database))
 			continue;
 		(*candidates)[n].index = i;
 		(*candidates)[n].uid = bulkhead->uid;
@@ -254,21 +203,21 @@ rsl_match_session(void)
 		bool		is_member;
 
 		/* the connection: by what was known at authentication */
-		is_member = rsl_policy_is_member(policy, me->role);
-		connects[i] = !rsl_policy_judges_statements(policy) &&
-			rsl_policy_matches_session(policy, me->role, is_member,
+		is_member = rsl_conditions_is_member(&policy->conditions, me->role);
+		connects[i] = !rsl_conditions_judge_statements(&policy->conditions) &&
+			rsl_conditions_match_session(&policy->conditions, me->role, is_member,
 									   me->database, &me->address,
 									   me->application_name);
 
 		/* its statements: by session user and application_name of now */
 		if (list->role != me->role)
-			is_member = rsl_policy_is_member(policy, list->role);
-		if (policy->mode == RSL_MODE_OFF || policy->tag_key[0] != '\0' ||
-			policy->query_id != 0)
+			is_member = rsl_conditions_is_member(&policy->conditions, list->role);
+		if (policy->mode == RSL_MODE_OFF || policy->conditions.tag_key[0] != '\0' ||
+			policy->conditions.query_id != 0)
 			continue;
-		if (policy->application_name[0] != '\0' && is_member)
+		if (policy->conditions.application_name[0] != '\0' && is_member)
 			list->uses_application_name = true;
-		passes[i] = rsl_policy_matches_session(policy, list->role, is_member,
+		passes[i] = rsl_conditions_match_session(&policy->conditions, list->role, is_member,
 											   me->database, &me->address,
 											   application_name);
 	}
@@ -299,15 +248,15 @@ rsl_match_session(void)
 		}
 		me->matches[n].index = index;
 		me->matches[n].uid = candidates[i].uid;
-		list->commands[n] = policy->commands;
-		if (policy->commands == 0)
+		list->commands[n] = policy->conditions.commands;
+		if (policy->conditions.commands == 0)
 			list->unconditional |= UINT32_C(1) << n;
 		else
 			list->uses_command = true;
 
 		list->priorities[n] = policy->mode == RSL_MODE_ENFORCE ?
 			policy->priority : -1;
-		if (policy->commands == 0)
+		if (policy->conditions.commands == 0)
 			list->default_priority = lower_priority(list->default_priority,
 													list->priorities[n]);
 		n++;

@@ -57,11 +57,6 @@ extern void rsl_match_session(void);
 extern bool rsl_match_stale(void);
 extern int	rsl_match_candidates(Oid database, rsl_candidate **candidates);
 extern rsl_priority rsl_session_priority(uint32 matched);
-extern bool rsl_policy_matches_session(const rsl_bulkhead_policy *policy,
-									   Oid role, bool is_member, Oid database,
-									   const rsl_address *address,
-									   const char *application_name);
-extern bool rsl_policy_is_member(const rsl_bulkhead_policy *policy, Oid role);
 extern int	rsl_command_of(const PlannedStmt *stmt);
 extern const char *rsl_command_name(int command);
 extern int	rsl_parse_command(const char *name);

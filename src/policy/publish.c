@@ -25,10 +25,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
-#include "commands/dbcommands.h"
+#include "policy/conditions.h"
 #include "policy/definitions.h"
 #include "policy/match.h"
 #include "policy/publish.h"
@@ -39,11 +38,9 @@
 #include "shared/snapshot_file.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/inet.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /*
@@ -83,7 +80,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 	char	   *value;
 	bool		isnull;
 	Datum		datum;
-	bool		alive = true;
+	bool		alive;
 
 	/* all of it: the padding too is part of the snapshot's checksum */
 	memset(policy, 0, sizeof(*policy));
@@ -92,58 +89,7 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 	value = rsl_text_column(tuple, desc, RSL_COL_NAME);
 	strlcpy(policy->name, value ? value : "", sizeof(policy->name));
 
-	datum = heap_getattr(tuple, RSL_COL_ROLE, desc, &isnull);
-	if (!isnull)
-	{
-		policy->role = DatumGetObjectId(datum);
-		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(policy->role)))
-			alive = false;
-	}
-
-	value = rsl_text_column(tuple, desc, RSL_COL_DATABASE);
-	if (value == NULL)
-		policy->database = MyDatabaseId;
-	else if (strcmp(value, "*") != 0)
-	{
-		policy->database = get_database_oid(value, true);
-		if (!OidIsValid(policy->database))
-			alive = false;
-	}
-
-	value = rsl_text_column(tuple, desc, RSL_COL_APPLICATION_NAME);
-	if (value)
-		strlcpy(policy->application_name, value,
-				sizeof(policy->application_name));
-
-	datum = heap_getattr(tuple, RSL_COL_CLIENT_ADDRESS, desc, &isnull);
-	if (!isnull)
-	{
-		inet	   *address = DatumGetInetPP(datum);
-
-		policy->client_address.family = ip_family(address);
-		policy->client_address.bits = ip_bits(address);
-		memcpy(policy->client_address.bytes, ip_addr(address),
-			   ip_addrsize(address));
-	}
-
-	value = rsl_text_column(tuple, desc, RSL_COL_TAG);
-	if (value)
-	{
-		char	   *equals = strchr(value, '=');
-
-		policy->tag_any_value = equals == NULL;
-		if (equals)
-		{
-			*equals = '\0';
-			strlcpy(policy->tag_value, equals + 1, sizeof(policy->tag_value));
-		}
-		strlcpy(policy->tag_key, value, sizeof(policy->tag_key));
-	}
-	datum = heap_getattr(tuple, RSL_COL_QUERY_ID, desc, &isnull);
-	policy->query_id = isnull ? 0 : DatumGetInt64(datum);
-	value = rsl_text_column(tuple, desc, RSL_COL_COMMAND);
-	if (value && rsl_parse_command(value) >= 0)
-		policy->commands = UINT32_C(1) << rsl_parse_command(value);
+	alive = rsl_conditions_from_tuple(tuple, desc, &policy->conditions);
 
 	policy->max_connections = rsl_int_column(tuple, desc,
 											 RSL_COL_MAX_CONNECTIONS, -1);
@@ -245,12 +191,13 @@ match_connections(rsl_publication *publication)
 			rsl_bulkhead_policy *policy = &publication->policies[p];
 
 			publication->connects[s * publication->npolicies + p] =
-				!rsl_policy_judges_statements(policy) &&
-				rsl_policy_matches_session(policy, session->role,
-										   rsl_policy_is_member(policy, session->role),
-										   session->database,
-										   &session->address,
-										   session->application_name);
+				!rsl_conditions_judge_statements(&policy->conditions) &&
+				rsl_conditions_match_session(&policy->conditions, session->role,
+											 rsl_conditions_is_member(&policy->conditions,
+																	  session->role),
+											 session->database,
+											 &session->address,
+											 session->application_name);
 		}
 	}
 }

@@ -11,6 +11,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "policy/breaker_policy.h"
+#include "policy/conditions.h"
 #include "shared/layout.h"
 #include "utils/timestamp.h"
 
@@ -18,18 +19,10 @@
 #define RSL_SCHEMA_NAME			"resilience"
 #define RSL_DEFINITIONS_NAME	"bulkhead_definitions"
 
-/* Columns of resilience.bulkhead_definitions. */
+/* Columns of resilience.bulkhead_definitions, after the conditions. */
 enum rsl_definition_column
 {
-	RSL_COL_NAME = 1,
-	RSL_COL_ROLE,
-	RSL_COL_DATABASE,
-	RSL_COL_APPLICATION_NAME,
-	RSL_COL_CLIENT_ADDRESS,
-	RSL_COL_TAG,
-	RSL_COL_QUERY_ID,
-	RSL_COL_COMMAND,
-	RSL_COL_MAX_CONNECTIONS,
+	RSL_COL_MAX_CONNECTIONS = RSL_NUM_CONDITION_COLUMNS + 1,
 	RSL_COL_MAX_RUNNING,
 	RSL_COL_MAX_WAITING,
 	RSL_COL_MAX_WAIT,

@@ -125,6 +125,23 @@ typedef struct rsl_address
 } rsl_address;
 
 /*
+ * Which sessions and statements a definition is about: all that are given
+ * must hold.  Names are resolved.  See policy/conditions.c.
+ */
+typedef struct rsl_conditions
+{
+	Oid			role;			/* InvalidOid = any */
+	Oid			database;		/* InvalidOid = any */
+	char		application_name[RSL_PATTERN_LEN];	/* LIKE; "" = any */
+	rsl_address client_address;
+	char		tag_key[RSL_TAG_LEN];	/* of a sqlcommenter tag; "" = none */
+	char		tag_value[RSL_TAG_LEN];
+	bool		tag_any_value;	/* a compartment for each value */
+	int64		query_id;		/* 0 = any */
+	uint32		commands;		/* bits of rsl_command; 0 = any */
+} rsl_conditions;
+
+/*
  * What a bulkhead matches and limits: one row of the extension's table with
  * its names resolved.  Also the unit of the snapshot file: change
  * RSL_SNAPSHOT_FORMAT when this changes.
@@ -133,22 +150,14 @@ typedef struct rsl_bulkhead_policy
 {
 	char		name[NAMEDATALEN];
 	Oid			home_database;	/* where the table with the row lives */
-	Oid			role;			/* InvalidOid = any */
-	Oid			database;		/* InvalidOid = any */
-	char		application_name[RSL_PATTERN_LEN];	/* LIKE; "" = any */
-	rsl_address client_address;
-	char		tag_key[RSL_TAG_LEN];	/* of a sqlcommenter tag; "" = none */
-	char		tag_value[RSL_TAG_LEN];
-	bool		tag_any_value;	/* a compartment for each value */
-	bool		only_under_load;	/* budgets act only while the server is */
-	int64		query_id;		/* 0 = any */
-	uint32		commands;		/* bits of rsl_command; 0 = any */
+	rsl_conditions conditions;
 	int32		max_connections;
 	int32		max_running;
 	int32		max_waiting;
 	int32		max_wait_ms;
 	int32		priority;		/* rsl_priority, or -1 */
 	int32		mode;			/* rsl_mode */
+	bool		only_under_load;	/* budgets act only while the server is */
 	TimestampTz expires_at;		/* or DT_NOEND */
 
 	/* budgets and rates; each -1 = none */
@@ -162,10 +171,10 @@ typedef struct rsl_bulkhead_policy
 
 /* Does it judge statements, rather than sessions?  Then connections are not. */
 static inline bool
-rsl_policy_judges_statements(const rsl_bulkhead_policy *policy)
+rsl_conditions_judge_statements(const rsl_conditions *conditions)
 {
-	return policy->commands != 0 || policy->query_id != 0 ||
-		policy->tag_key[0] != '\0';
+	return conditions->commands != 0 || conditions->query_id != 0 ||
+		conditions->tag_key[0] != '\0';
 }
 
 /* See overload.c.  8 bytes for each bulkhead and class. */

@@ -33,7 +33,7 @@
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
 /* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
-#define RSL_SNAPSHOT_FORMAT	3
+#define RSL_SNAPSHOT_FORMAT	4
 
 typedef struct snapshot_header
 {
