@@ -128,6 +128,55 @@ REVOKE ALL ON FUNCTION resilience.drop_bulkhead FROM PUBLIC;
 COMMENT ON FUNCTION resilience.drop_bulkhead IS
 	'remove a bulkhead; work that it admitted goes on';
 
+CREATE FUNCTION resilience.preview_bulkhead(
+	name text,
+	role_name name DEFAULT NULL,
+	database_name name DEFAULT NULL,
+	application_name text DEFAULT NULL,
+	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
+	command text DEFAULT NULL,
+	max_connections int DEFAULT -1,
+	max_running int DEFAULT -1,
+	max_waiting int DEFAULT 0,
+	max_wait interval DEFAULT '1 s',
+	priority text DEFAULT NULL,
+	mode text DEFAULT 'enforce',
+	expires_at timestamptz DEFAULT NULL,
+	max_connection_rate float8 DEFAULT -1,
+	cpu_share float8 DEFAULT -1,
+	cpu_burst interval DEFAULT '10 s',
+	max_statement_cost float8 DEFAULT -1,
+	max_rate float8 DEFAULT -1,
+	only_under_load boolean DEFAULT false,
+	auto_revert_refusal_rate float8 DEFAULT -1,
+	over interval DEFAULT '1 hour',
+	OUT arrivals bigint,
+	OUT admitted bigint,
+	OUT queued bigint,
+	OUT refused bigint,
+	OUT refused_rate float8,
+	OUT enforced_refused_rate float8,
+	OUT enforced_mean_wait interval,
+	OUT mean_concurrency float8,
+	OUT max_concurrency int,
+	OUT connection_arrivals bigint,
+	OUT refused_connections bigint,
+	OUT mean_sessions float8,
+	OUT max_sessions int,
+	OUT sessions_now int,
+	OUT unattributed_arrivals bigint,
+	OUT samples int,
+	OUT covered_from timestamptz,
+	OUT covered_to timestamptz,
+	OUT not_judged text[]
+) RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.preview_bulkhead FROM PUBLIC;
+COMMENT ON FUNCTION resilience.preview_bulkhead IS
+	'what create_bulkhead() with the same arguments would have admitted, queued and refused lately; changes nothing';
+
 CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT name text,
 	OUT connections int,

@@ -10,6 +10,7 @@
  */
 #include "compat.h"
 
+#include "bulkhead/functions.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -305,6 +306,24 @@ collect_arguments(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 				 errdetail("expires_at=%s",
 						   timestamptz_to_str(DatumGetTimestampTz(values[RSL_COL_EXPIRES_AT - 1]))),
 				 errhint("Choose a time to come, or leave it out for a bulkhead that stays.")));
+}
+
+/*
+ * The definition that create_bulkhead() would make of the same arguments,
+ * with the same errors but those about what there is already.
+ */
+void
+rsl_bulkhead_from_arguments(FunctionCallInfo fcinfo,
+							rsl_bulkhead_policy *policy)
+{
+	Datum		values[RSL_NUM_DEFINITION_COLUMNS];
+	bool		nulls[RSL_NUM_DEFINITION_COLUMNS];
+	TupleDesc	desc;
+	HeapTuple	tuple;
+
+	collect_arguments(fcinfo, values, nulls);
+	tuple = rsl_definition_form(&definitions, values, nulls, &desc);
+	(void) rsl_policy_from_tuple(tuple, desc, policy);
 }
 
 /*

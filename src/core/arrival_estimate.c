@@ -68,6 +68,7 @@ typedef struct picture
 {
 	double		arrivals;
 	double		exempt;
+	double		nobodys;		/* arrivals of the whole snapshot, of others */
 	double		running_ticks;
 	uint32_t	running;
 	uint32_t	refusable;		/* of these */
@@ -103,6 +104,9 @@ look_at(const rsl_history *history, const rsl_history_rule *rule,
 		picture    *to = NULL;
 		bool		exempt;
 
+		if (record->identity == RSL_HISTORY_OTHER &&
+			record->kind != RSL_HISTORY_CONNECTIONS)
+			statements->nobodys += record->arrivals;
 		if (record->kind == RSL_HISTORY_CONNECTIONS)
 		{
 			if (rule->connections[record->identity])
@@ -467,7 +471,7 @@ rsl_history_estimate(const rsl_history *history, const rsl_history_rule *rule,
 		if (answer->samples++ == 0)
 			answer->from_us = begin;
 		answer->until_us = end;
-		answer->unattributed += part * snapshot->unattributed;
+		answer->unattributed += part * (snapshot->unattributed + statements.nobodys);
 		answer->arrivals += part * (statements.arrivals + statements.exempt);
 		answer->connects += part * (connections.arrivals + connections.exempt);
 		if (rule->max_connections >= 0)

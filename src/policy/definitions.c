@@ -88,6 +88,17 @@ rsl_extension_relation(const char *relname)
 	return relation;
 }
 
+static void
+require_relation(Oid relid, const char *relname)
+{
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" of the extension does not exist",
+						RSL_SCHEMA_NAME, relname),
+				 errhint("Reinstall with DROP EXTENSION and CREATE EXTENSION.")));
+}
+
 /*
  * Run a statement with the rights of a table's owner.  Returns how many rows
  * it concerned, and, if wanted, a copy of the first one.  It sees what is
@@ -110,12 +121,7 @@ rsl_execute_as_owner(const char *relname, const char *sql, int nargs,
 	uint64		processed;
 
 	Assert(nargs <= RSL_MAX_DEFINITION_COLUMNS);
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" of the extension does not exist",
-						RSL_SCHEMA_NAME, relname),
-				 errhint("Reinstall with DROP EXTENSION and CREATE EXTENSION.")));
+	require_relation(relid, relname);
 	relation = RelationIdGetRelation(relid);
 	owner = relation->rd_rel->relowner;
 	RelationClose(relation);
@@ -229,7 +235,7 @@ rsl_definition_exists(const rsl_definition_table *table, Datum name)
  * say the same, but with the internal statement as context.  "old" is the row
  * to be changed, or NULL.
  */
-static void
+static HeapTuple
 check_arguments(const rsl_definition_table *table, HeapTuple old,
 				Datum *values, bool *nulls)
 {
@@ -255,6 +261,45 @@ check_arguments(const rsl_definition_table *table, HeapTuple old,
 		tuple = heap_form_tuple(desc, all_values, all_nulls);
 	table->check(tuple, old, desc);
 	table_close(relation, NoLock);
+	return tuple;
+}
+
+/* What a NULL means in a new row. */
+static void
+fill_defaults(const rsl_definition_table *table, Datum *values, bool *nulls)
+{
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		const rsl_definition_column_type *column = &table->columns[i];
+		Oid			input;
+		Oid			io_param;
+
+		if (!nulls[i] || column->if_null == NULL)
+			continue;
+		getTypeInputInfo(column->type, &input, &io_param);
+		values[i] = OidInputFunctionCall(input, pstrdup(column->if_null),
+										 io_param, -1);
+		nulls[i] = false;
+	}
+}
+
+/*
+ * The row that rsl_definition_insert() would write, held to the same rules,
+ * without writing it.
+ */
+HeapTuple
+rsl_definition_form(const rsl_definition_table *table, Datum *values,
+					bool *nulls, TupleDesc *desc)
+{
+	Oid			relid = rsl_extension_relation(table->relname);
+	Relation	relation;
+
+	require_relation(relid, table->relname);
+	relation = table_open(relid, AccessShareLock);
+	*desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	table_close(relation, NoLock);
+	fill_defaults(table, values, nulls);
+	return check_arguments(table, NULL, values, nulls);
 }
 
 /* Write a new row.  A NULL means the column's default. */
@@ -275,30 +320,19 @@ rsl_definition_insert(const rsl_definition_table *table, Datum *values,
 						 strrchr(table->kind, ' ') ?
 						 strrchr(table->kind, ' ') + 1 : table->kind)));
 
+	fill_defaults(table, values, nulls);
 	initStringInfo(&sql);
 	initStringInfo(&parameters);
 	appendStringInfo(&sql, "INSERT INTO %s (", table->table);
 	for (int i = 0; i < table->ncolumns; i++)
 	{
-		const rsl_definition_column_type *column = &table->columns[i];
-
-		types[i] = column->type;
-		if (nulls[i] && column->if_null)
-		{
-			Oid			input;
-			Oid			io_param;
-
-			getTypeInputInfo(column->type, &input, &io_param);
-			values[i] = OidInputFunctionCall(input,
-											 pstrdup(column->if_null),
-											 io_param, -1);
-			nulls[i] = false;
-		}
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", column->name);
+		types[i] = table->columns[i].type;
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+						 table->columns[i].name);
 		appendStringInfo(&parameters, "%s$%d", i > 0 ? ", " : "", i + 1);
 	}
 	appendStringInfo(&sql, ") VALUES (%s)", parameters.data);
-	check_arguments(table, NULL, values, nulls);
+	(void) check_arguments(table, NULL, values, nulls);
 	rsl_execute_as_owner(table->relname, sql.data, table->ncolumns, types,
 						 values, nulls, NULL);
 }
@@ -314,7 +348,7 @@ rsl_definition_update(const rsl_definition_table *table, Datum *values,
 
 	if (old == NULL)
 		raise_unknown(table, values[0], ERROR);
-	check_arguments(table, old, values, nulls);
+	(void) check_arguments(table, old, values, nulls);
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "UPDATE %s SET ", table->table);

@@ -57,6 +57,9 @@ extern void rsl_begin_change(const char *function);
 extern void rsl_check_name(const char *kind, const char *name);
 extern char *rsl_name_argument(FunctionCallInfo fcinfo, const char *kind);
 extern bool rsl_definition_exists(const rsl_definition_table *table, Datum name);
+extern HeapTuple rsl_definition_form(const rsl_definition_table *table,
+									 Datum *values, bool *nulls,
+									 TupleDesc *desc);
 extern void rsl_definition_insert(const rsl_definition_table *table,
 								  Datum *values, bool *nulls);
 extern void rsl_definition_update(const rsl_definition_table *table,

@@ -14,6 +14,7 @@
 
 #include <limits.h>
 
+#include "core/arrival_history.h"
 #include "policy/settings.h"
 #include "shared/cancel.h"
 #include "utils/guc.h"
@@ -31,6 +32,7 @@ int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
 int			rsl_deadline = 0;
 int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
+int			rsl_history_size = 32;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -113,6 +115,18 @@ check_max_running(int *newval, void **extra, GucSource source)
 	{
 		GUC_check_errdetail("0 would refuse every statement of every session; the smallest limit is 1.");
 		GUC_check_errhint("Use -1 for no limit, or \"resilience.minimum_priority\" to stop less important work.");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_history_size(int *newval, void **extra, GucSource source)
+{
+	if (*newval != 0 && *newval < RSL_HISTORY_MIN_SIZE / 1024)
+	{
+		GUC_check_errdetail("The smallest history has %d kB; 0 means none.",
+							RSL_HISTORY_MIN_SIZE / 1024);
 		return false;
 	}
 	return true;
@@ -234,6 +248,14 @@ rsl_define_settings(void)
 							&rsl_max_breakers,
 							128, 1, 10000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.history_size",
+							"Shared memory for the history of arrivals, which resilience.preview_bulkhead() reads.",
+							"0 means that none is kept.",
+							&rsl_history_size,
+							32, 0, 1024 * 1024,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							check_history_size, NULL, NULL);
 
 	MarkGUCPrefixReserved("resilience");
 }

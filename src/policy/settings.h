@@ -30,6 +30,7 @@ extern int	rsl_preemption_setting; /* rsl_preemption */
 extern int	rsl_deadline;		/* ms; 0 = none */
 extern int	rsl_max_bulkheads;
 extern int	rsl_max_breakers;
+extern int	rsl_history_size;
 
 /*
  * Was resilience.priority set for this session, its role or its database?

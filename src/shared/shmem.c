@@ -9,6 +9,7 @@
 
 #include "core/token_bucket.h"
 #include "policy/settings.h"
+#include "shared/arrivals.h"
 #include "shared/breakers.h"
 #include "shared/layout.h"
 #include "shared/overload.h"
@@ -39,6 +40,7 @@ typedef struct shmem_parts
 	Size		connection_bits;
 	Size		breakers;
 	Size		retry;
+	Size		arrivals;
 	Size		total;
 } shmem_parts;
 
@@ -64,6 +66,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_breakers_shmem_size());
 	parts.retry = size;
 	size = add_size(size, CACHELINEALIGN(rsl_retry_shmem_size()));
+	parts.arrivals = size;
+	size = add_size(size, CACHELINEALIGN(rsl_arrivals_shmem_size()));
 	parts.total = size;
 	return parts;
 }
@@ -169,6 +173,7 @@ shmem_fill(void)
 
 	rsl_breakers_shmem_init();
 	rsl_retry_shmem_init((char *) shared + shmem_layout().retry);
+	rsl_arrivals_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -192,6 +197,7 @@ shmem_startup(void)
 	rsl_connection_bits = (pg_atomic_uint32 *)
 		((char *) rsl_shmem + parts.connection_bits);
 	rsl_breakers_shmem_place((char *) rsl_shmem + parts.breakers);
+	rsl_arrivals_shmem_place((char *) rsl_shmem + parts.arrivals);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

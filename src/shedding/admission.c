@@ -388,6 +388,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, QueryDesc *queryDesc)
 
 	me->priority = a.priority;
 	me->query_id = (uint64) stmt->queryId;
+	me->command = rsl_command_of(stmt);
 
 	if (unlikely(a.priority < pg_atomic_read_u32(&rsl_shmem->minimum_priority)) &&
 		!rsl_matches.superuser && !must_not_wait(&a))

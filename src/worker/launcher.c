@@ -41,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "worker/arrivals.h"
 #include "worker/launcher.h"
 
 /* between two rounds of visits on a primary, and at least on a standby */
@@ -302,6 +303,7 @@ tick(void)
 
 	rsl_publish_expiries();
 	look_at_sessions();
+	rsl_look_at_arrivals();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
