@@ -22,6 +22,11 @@
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/queryjumble.h"
+#else
+#include "utils/queryjumble.h"
+#endif
 #include "nodes/pathnodes.h"
 #include "parser/parse_relation.h"
 #include "pgstat.h"
@@ -71,6 +76,40 @@ rsl_guc_malloc(Size size)
 	return guc_malloc(LOG, size);
 #else
 	return malloc(size);
+#endif
+}
+
+/* May query identifiers be computed?  Only "off" forbids it. */
+static inline bool
+rsl_may_compute_query_id(void)
+{
+	return compute_query_id != COMPUTE_QUERY_ID_OFF;
+}
+
+/* JumbleQuery() sets the identifier of a query; until 15 it wanted the text */
+static inline JumbleState *
+rsl_jumble_query(Query *query, const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+	return JumbleQuery(query);
+#else
+	return JumbleQuery(query, text);
+#endif
+}
+
+/*
+ * Where the comments before a statement may begin, in a string of several.
+ * Until 17 a statement's location is behind the semicolon of the one before
+ * it, from 18 on it is that of its first token; then the string is read from
+ * its beginning, but not so far that many statements would take long.
+ */
+static inline int
+rsl_statement_scan_start(int location)
+{
+#if PG_VERSION_NUM >= 180000
+	return location <= 65536 ? 0 : location;
+#else
+	return location;
 #endif
 }
 

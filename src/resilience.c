@@ -29,6 +29,7 @@
 #include "bulkhead/connection.h"
 #include "fmgr.h"
 #include "policy/publish.h"
+#include "policy/query_ids.h"
 #include "policy/settings.h"
 #include "shared/layout.h"
 #include "shedding/hooks.h"
@@ -59,6 +60,7 @@ _PG_init(void)
 
 	rsl_shmem_init();
 	rsl_publish_init();
+	rsl_query_ids_init();
 	rsl_connection_init();
 	rsl_shedding_init();
 	rsl_preempt_init();

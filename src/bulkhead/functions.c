@@ -18,6 +18,7 @@
 #include "policy/definitions.h"
 #include "policy/match.h"
 #include "policy/publish.h"
+#include "policy/query_ids.h"
 #include "policy/settings.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -349,6 +350,9 @@ create_bulkhead(PG_FUNCTION_ARGS)
 	collect_arguments(fcinfo, values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
 	warn_of_lockout(values[0]);
+	if (!nulls[RSL_COL_QUERY_ID - 1])
+		rsl_warn_without_query_ids(definitions.kind,
+								   TextDatumGetCString(values[0]));
 	PG_RETURN_VOID();
 }
 
@@ -369,6 +373,9 @@ alter_bulkhead(PG_FUNCTION_ARGS)
 	rsl_check_other_databases(&definitions, values[0]);
 	rsl_definition_update(&definitions, values, nulls);
 	warn_of_lockout(values[0]);
+	if (!nulls[RSL_COL_QUERY_ID - 1])
+		rsl_warn_without_query_ids(definitions.kind,
+								   TextDatumGetCString(values[0]));
 	PG_RETURN_VOID();
 }
 

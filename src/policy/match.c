@@ -158,6 +158,39 @@ lower_priority(int a, int b)
 	return Min(a, b);
 }
 
+/* What match n wants of a statement. */
+static void
+add_statement_conditions(int n, const rsl_conditions *conditions)
+{
+	rsl_match_list *list = &rsl_matches;
+	int			tag = -1;
+
+	list->commands[n] = conditions->commands;
+	list->query_ids[n] = conditions->query_id;
+	list->tag_any_value[n] = conditions->tag_any_value;
+	if (conditions->tag_key[0] != '\0')
+	{
+		strlcpy(list->tag_values[n], conditions->tag_value, RSL_TAG_LEN);
+		for (tag = 0; tag < list->ntags; tag++)
+		{
+			if (strcmp(list->tag_keys[tag], conditions->tag_key) == 0)
+				break;
+		}
+		if (tag == list->ntags)
+		{
+			strlcpy(list->tag_keys[tag], conditions->tag_key, RSL_TAG_LEN);
+			list->tags[tag].key = list->tag_keys[tag];
+			list->ntags++;
+		}
+	}
+	list->tag_of[n] = tag;
+
+	if (rsl_conditions_judge_statements(conditions))
+		list->uses_statement = true;
+	else
+		list->unconditional |= UINT32_C(1) << n;
+}
+
 /*
  * Make the list of this session's bulkheads, and bring its connection slots
  * up to date with them.  Not within an admitted transaction.
@@ -187,7 +220,8 @@ rsl_match_session(void)
 	list->role = GetSessionUserId();
 	list->superuser = superuser_arg(list->role);
 	list->uses_application_name = false;
-	list->uses_command = false;
+	list->uses_statement = false;
+	list->ntags = 0;
 	strlcpy(list->application_name, application_name,
 			sizeof(list->application_name));
 	list->default_priority = -1;
@@ -212,8 +246,7 @@ rsl_match_session(void)
 		/* its statements: by session user and application_name of now */
 		if (list->role != me->role)
 			is_member = rsl_conditions_is_member(&policy->conditions, list->role);
-		if (policy->mode == RSL_MODE_OFF || policy->conditions.tag_key[0] != '\0' ||
-			policy->conditions.query_id != 0)
+		if (policy->mode == RSL_MODE_OFF || policy->conditions.tag_any_value)
 			continue;
 		if (policy->conditions.application_name[0] != '\0' && is_member)
 			list->uses_application_name = true;
@@ -248,15 +281,11 @@ rsl_match_session(void)
 		}
 		me->matches[n].index = index;
 		me->matches[n].uid = candidates[i].uid;
-		list->commands[n] = policy->conditions.commands;
-		if (policy->conditions.commands == 0)
-			list->unconditional |= UINT32_C(1) << n;
-		else
-			list->uses_command = true;
+		add_statement_conditions(n, &policy->conditions);
 
 		list->priorities[n] = policy->mode == RSL_MODE_ENFORCE ?
 			policy->priority : -1;
-		if (policy->conditions.commands == 0)
+		if ((list->unconditional & (UINT32_C(1) << n)) != 0)
 			list->default_priority = lower_priority(list->default_priority,
 													list->priorities[n]);
 		n++;
@@ -283,10 +312,71 @@ rsl_match_session(void)
 }
 
 /*
+ * Read the tags of a statement that the conditions ask for, and, if
+ * "priority", the one that may lower its priority.
+ */
+void
+rsl_match_read_tags(const rsl_statement *statement, bool priority)
+{
+	rsl_match_list *list = &rsl_matches;
+
+	list->tags[list->ntags].found = false;
+	if (priority)
+		list->tags[list->ntags].key = rsl_priority_tag;
+	rsl_statement_tags(statement, list->tags, list->ntags + (priority ? 1 : 0));
+}
+
+/* What the statement's own tag says; critical, which lowers nothing, if none. */
+rsl_priority
+rsl_match_tag_priority(void)
+{
+	rsl_tag    *tag = &rsl_matches.tags[rsl_matches.ntags];
+	int			priority = -1;
+
+	if (tag->found && !tag->cut)
+		priority = rsl_parse_priority(tag->value);
+	return priority < 0 ? RSL_PRIORITY_CRITICAL : priority;
+}
+
+/*
+ * Which of the bulkheads with conditions on statements does one meet?  Its
+ * tags have been read.
+ */
+uint32
+rsl_match_statement(const rsl_statement *statement)
+{
+	rsl_match_list *list = &rsl_matches;
+	uint32		command = UINT32_C(1) << rsl_command_of(statement->stmt);
+	uint32		matched = 0;
+
+	for (int i = 0; i < rsl_me->nmatches; i++)
+	{
+		if ((list->unconditional & (UINT32_C(1) << i)) != 0)
+			continue;
+		if (list->commands[i] != 0 && (list->commands[i] & command) == 0)
+			continue;
+		if (list->tag_of[i] >= 0)
+		{
+			rsl_tag    *tag = &list->tags[list->tag_of[i]];
+
+			if (!tag->found ||
+				(!list->tag_any_value[i] &&
+				 (tag->cut || strcmp(tag->value, list->tag_values[i]) != 0)))
+				continue;
+		}
+		if (list->query_ids[i] != 0 &&
+			(uint64) list->query_ids[i] != rsl_statement_query_id(statement))
+			continue;
+		matched |= UINT32_C(1) << i;
+	}
+	return matched;
+}
+
+/*
  * The priority of this session's next transaction: the setting, or the
  * lowest of the matching bulkheads' if the setting is only a default; never
  * above what the session itself asks for.  "matched" has the bits of the
- * bulkheads with a condition on the command that the statement meets.
+ * bulkheads with a condition on statements that this one meets.
  */
 rsl_priority
 rsl_session_priority(uint32 matched)

@@ -9,6 +9,7 @@
 #define RSL_POLICY_MATCH_H
 
 #include "nodes/plannodes.h"
+#include "policy/statement.h"
 #include "shared/layout.h"
 
 typedef enum rsl_command
@@ -33,12 +34,21 @@ typedef struct rsl_match_list
 	Oid			role;			/* session user it was made for */
 	bool		superuser;
 	bool		uses_application_name;	/* some condition reads it */
-	bool		uses_command;	/* some entry depends on the command */
+	bool		uses_statement; /* some entry depends on the statement */
 	char		application_name[NAMEDATALEN];
-	int			default_priority;	/* from bulkheads that match any command,
-									 * or -1 */
-	uint32		unconditional;	/* bit i: match i whatever the command */
+	int			default_priority;	/* from bulkheads that match any
+									 * statement, or -1 */
+	uint32		unconditional;	/* bit i: match i whatever the statement */
 	uint32		commands[RSL_MAX_MATCHES];	/* 0 = any */
+	int64		query_ids[RSL_MAX_MATCHES]; /* 0 = any */
+
+	/* conditions on tags: each key once in "tags", which tells its value */
+	int			ntags;
+	int			tag_of[RSL_MAX_MATCHES];	/* in tags, or -1 */
+	bool		tag_any_value[RSL_MAX_MATCHES];
+	char		tag_values[RSL_MAX_MATCHES][RSL_TAG_LEN];
+	char		tag_keys[RSL_MAX_MATCHES][RSL_TAG_LEN];
+	rsl_tag		tags[RSL_MAX_MATCHES + 1];	/* one more: the priority */
 	int			priorities[RSL_MAX_MATCHES];	/* or -1 */
 } rsl_match_list;
 
@@ -55,6 +65,9 @@ typedef struct rsl_candidate
 extern void rsl_match_init(void);
 extern void rsl_match_session(void);
 extern bool rsl_match_stale(void);
+extern void rsl_match_read_tags(const rsl_statement *statement, bool priority);
+extern uint32 rsl_match_statement(const rsl_statement *statement);
+extern rsl_priority rsl_match_tag_priority(void);
 extern int	rsl_match_candidates(Oid database, rsl_candidate **candidates);
 extern rsl_priority rsl_session_priority(uint32 matched);
 extern int	rsl_command_of(const PlannedStmt *stmt);

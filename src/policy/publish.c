@@ -31,6 +31,7 @@
 #include "policy/definitions.h"
 #include "policy/match.h"
 #include "policy/publish.h"
+#include "policy/query_ids.h"
 #include "policy/settings.h"
 #include "shared/overload.h"
 #include "shared/pool.h"
@@ -362,6 +363,7 @@ static void
 announce(void)
 {
 	uint32		n = 0;
+	bool		query_ids = false;
 
 	rsl_shmem->next_expiry = DT_NOEND;
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
@@ -371,10 +373,14 @@ announce(void)
 		if (!bulkhead->published)
 			continue;
 		n++;
+		query_ids |= !bulkhead->expired &&
+			bulkhead->policy.mode != RSL_MODE_OFF &&
+			bulkhead->policy.conditions.query_id != 0;
 		if (!bulkhead->expired &&
 			bulkhead->policy.expires_at < rsl_shmem->next_expiry)
 			rsl_shmem->next_expiry = bulkhead->policy.expires_at;
 	}
+	rsl_want_query_ids(RSL_QUERY_IDS_BULKHEADS, query_ids);
 	pg_atomic_write_u32(&rsl_shmem->nmatchable, n);
 	pg_write_barrier();
 	pg_atomic_fetch_add_u64(&rsl_shmem->generation, 1);

@@ -30,6 +30,7 @@ int			rsl_low_priority_cap = -1;
 int			rsl_normal_priority_cap = -1;
 int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
 int			rsl_deadline = 0;
+char	   *rsl_priority_tag = NULL;
 int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
 int			rsl_history_size = 32;
@@ -130,6 +131,16 @@ check_history_size(int *newval, void **extra, GucSource source)
 		return false;
 	}
 	return true;
+}
+
+static bool
+check_priority_tag(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < RSL_TAG_LEN)
+		return true;
+	GUC_check_errdetail("The key of a tag has at most %d bytes.",
+						RSL_TAG_LEN - 1);
+	return false;
 }
 
 /*
@@ -234,6 +245,13 @@ rsl_define_settings(void)
 							&rsl_deadline,
 							0, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("resilience.priority_tag",
+							   "Key of the tag in a statement's comments that may lower its priority.",
+							   "An empty string means none.",
+							   &rsl_priority_tag,
+							   "priority",
+							   PGC_SIGHUP, 0, check_priority_tag, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.max_bulkheads",
 							"Room for bulkheads in shared memory.",

@@ -28,6 +28,7 @@ extern int	rsl_low_priority_cap;
 extern int	rsl_normal_priority_cap;
 extern int	rsl_preemption_setting; /* rsl_preemption */
 extern int	rsl_deadline;		/* ms; 0 = none */
+extern char *rsl_priority_tag;	/* "" = none */
 extern int	rsl_max_bulkheads;
 extern int	rsl_max_breakers;
 extern int	rsl_history_size;

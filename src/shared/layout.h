@@ -338,6 +338,8 @@ typedef struct rsl_shared
 	pg_atomic_uint32 minimum_priority;
 	pg_atomic_uint32 preemption;	/* rsl_preemption */
 	pg_atomic_uint32 nmatchable;	/* published bulkheads */
+	pg_atomic_uint32 query_ids_wanted;	/* by whom: RSL_QUERY_IDS_* */
+	pg_atomic_uint32 query_ids_since;	/* how often that has begun */
 	pg_atomic_uint32 cancellers;	/* who may cancel: RSL_CANCEL_BY_* */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */

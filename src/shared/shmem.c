@@ -115,6 +115,8 @@ shmem_fill(void)
 	pg_atomic_init_u64(&shared->generation, 1);
 	/* starts past the memory of activity, so that no class seems active */
 	pg_atomic_init_u32(&shared->tick, 2 * RSL_ACTIVE_TICKS);
+	pg_atomic_init_u32(&shared->query_ids_wanted, 0);
+	pg_atomic_init_u32(&shared->query_ids_since, 0);
 	pg_atomic_init_u32(&shared->loaded, 0);
 	pg_atomic_init_u32(&shared->cancellers, 0);
 	pg_atomic_init_u64(&shared->cancels_requested, 0);

@@ -45,22 +45,29 @@ typedef struct admission
 	rsl_preemptor preemptor;	/* while it waits */
 } admission;
 
+/*
+ * May the statement's own tag lower its priority?  Looked for only where the
+ * priority matters: nothing is scanned if there is no limit at all.
+ */
+static inline bool
+tag_may_lower_priority(void)
+{
+	return (rsl_me->nmatches > 0 ||
+			pg_atomic_read_u32(&rsl_shmem->minimum_priority) > RSL_PRIORITY_LOW ||
+			rsl_pool_limited(&rsl_shmem->server)) &&
+		rsl_priority_tag[0] != '\0';
+}
+
 /* Which of the session's bulkheads does a statement have to pass? */
-static uint32
-matching_bulkheads(const PlannedStmt *stmt)
+static inline uint32
+matching_bulkheads(const rsl_statement *statement, bool priority)
 {
 	uint32		matched = rsl_matches.unconditional;
 
-	if (rsl_matches.uses_command)
-	{
-		uint32		command = UINT32_C(1) << rsl_command_of(stmt);
-
-		for (int i = 0; i < rsl_me->nmatches; i++)
-		{
-			if (rsl_matches.commands[i] & command)
-				matched |= UINT32_C(1) << i;
-		}
-	}
+	if (rsl_matches.ntags > 0 || priority)
+		rsl_match_read_tags(statement, priority);
+	if (rsl_matches.uses_statement)
+		matched |= rsl_match_statement(statement);
 	return matched;
 }
 
@@ -368,20 +375,26 @@ take_slot(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, uint32 unit)
  * that does work; does nothing if the mode is off.
  */
 void
-rsl_admit_transaction(const PlannedStmt *stmt, QueryDesc *queryDesc)
+rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
+					  QueryDesc *queryDesc)
 {
+	rsl_statement statement = {stmt, text, queryDesc};
 	admission	a;
 	rsl_session *me = rsl_me;
 	uint32		matched;
+	bool		priority_tag;
 
 	if (unlikely(rsl_mode_setting == RSL_MODE_OFF))
 		return;
 	if (unlikely(rsl_match_stale()))
 		rsl_match_session();
 
-	matched = matching_bulkheads(stmt);
+	priority_tag = tag_may_lower_priority();
+	matched = matching_bulkheads(&statement, priority_tag);
 	a.queryDesc = queryDesc;
 	a.priority = rsl_session_priority(matched);
+	if (priority_tag)
+		a.priority = Min(a.priority, rsl_match_tag_priority());
 	a.force = -1;
 	a.deadline = 0;
 	a.snapshot_released = false;
@@ -430,14 +443,16 @@ rsl_admit_transaction(const PlannedStmt *stmt, QueryDesc *queryDesc)
 }
 
 /*
- * A later statement of an admitted transaction meets the condition of a
- * bulkhead on the command: charge it, but do not wait.
+ * A later statement of an admitted transaction meets the conditions of a
+ * bulkhead on statements: charge it, but do not wait.
  */
 void
-rsl_charge_statement(const PlannedStmt *stmt)
+rsl_charge_statement(const PlannedStmt *stmt, const char *text,
+					 QueryDesc *queryDesc)
 {
+	rsl_statement statement = {stmt, text, queryDesc};
 	rsl_session *me = rsl_me;
-	uint32		added = matching_bulkheads(stmt) & ~me->held;
+	uint32		added = matching_bulkheads(&statement, false) & ~me->held;
 
 	if (added == 0)
 		return;

@@ -17,8 +17,9 @@
 #define ERRCODE_WAIT_TIMED_OUT		MAKE_SQLSTATE('5','3','R','0','3')
 #define ERRCODE_PREEMPTED			MAKE_SQLSTATE('5','3','R','0','4')
 
-extern void rsl_admit_transaction(const PlannedStmt *stmt,
+extern void rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 								  QueryDesc *queryDesc);
-extern void rsl_charge_statement(const PlannedStmt *stmt);
+extern void rsl_charge_statement(const PlannedStmt *stmt, const char *text,
+								 QueryDesc *queryDesc);
 
 #endif							/* RSL_SHEDDING_ADMISSION_H */

@@ -39,7 +39,7 @@ static int	utility_depth = 0;
 
 /*
  * Depth of executor runs, within which statements are not top-level ones.
- * Only counted while something needs to know: a condition on the command, or
+ * Only counted while something needs to know: a condition on statements, or
  * somebody who may cancel statements.
  */
 static int	executor_depth = 0;
@@ -49,24 +49,26 @@ static int	executor_depth = 0;
  * rsl_me.
  */
 static inline void
-statement_starts(const PlannedStmt *stmt, QueryDesc *queryDesc)
+statement_starts(const PlannedStmt *stmt, const char *text,
+				 QueryDesc *queryDesc)
 {
 	if (rsl_admitted)
 	{
 		rsl_session_resume();
-		if (unlikely(rsl_matches.uses_command) &&
+		if (unlikely(rsl_matches.uses_statement) &&
 			executor_depth == 0 && utility_depth == 0)
-			rsl_charge_statement(stmt);
+			rsl_charge_statement(stmt, text, queryDesc);
 	}
 	else
-		rsl_admit_transaction(stmt, queryDesc);
+		rsl_admit_transaction(stmt, text, queryDesc);
 }
 
 static void
 executor_start(QueryDesc *queryDesc, int eflags)
 {
 	if (rsl_me != NULL && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-		statement_starts(queryDesc->plannedstmt, queryDesc);
+		statement_starts(queryDesc->plannedstmt, queryDesc->sourceText,
+						 queryDesc);
 
 	if (prev_executor_start)
 		prev_executor_start(queryDesc, eflags);
@@ -111,7 +113,7 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 	if (rsl_admitted)
 		rsl_session_resume();
 
-	if (likely(!rsl_matches.uses_command && !rsl_cancel_armed()))
+	if (likely(!rsl_matches.uses_statement && !rsl_cancel_armed()))
 	{
 		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
 		return;
@@ -154,7 +156,7 @@ executor_finish(QueryDesc *queryDesc)
 	bool		cancellable;
 
 	/* AFTER triggers run here; a query that only reads has none */
-	if (likely(!rsl_matches.uses_command && !rsl_cancel_armed()) ||
+	if (likely(!rsl_matches.uses_statement && !rsl_cancel_armed()) ||
 		(queryDesc->operation == CMD_SELECT &&
 		 !queryDesc->plannedstmt->hasModifyingCTE))
 	{
@@ -239,7 +241,7 @@ process_utility(UTILITY_PARAMS)
 		return;
 	}
 
-	statement_starts(pstmt, NULL);
+	statement_starts(pstmt, queryString, NULL);
 
 	/* pstmt may be gone when this returns */
 	cancellable = begin_cancellable(IsA(pstmt->utilityStmt, CopyStmt) ?

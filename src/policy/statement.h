@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.h
+ *		What a statement tells about itself: command, query id, tags.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_POLICY_STATEMENT_H
+#define RSL_POLICY_STATEMENT_H
+
+#include "executor/execdesc.h"
+#include "nodes/plannodes.h"
+#include "shared/layout.h"
+
+/* A top-level statement that begins to run. */
+typedef struct rsl_statement
+{
+	const PlannedStmt *stmt;
+	const char *text;			/* the string that it came in, or NULL */
+	QueryDesc  *queryDesc;		/* NULL for a utility statement */
+} rsl_statement;
+
+extern int	rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags,
+							   int ntags);
+extern bool rsl_statement_tag(const rsl_statement *statement, const char *key,
+							  rsl_tag *tag);
+extern uint64 rsl_statement_query_id(const rsl_statement *statement);
+extern bool rsl_conditions_match_statement(const rsl_conditions *conditions,
+										   const rsl_statement *statement);
+
+#endif							/* RSL_POLICY_STATEMENT_H */
