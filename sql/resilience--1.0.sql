@@ -189,7 +189,8 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT preempted_total bigint,
 	OUT wait_seconds_total float8,
 	OUT client_gone_total bigint,
-	OUT preempted_running_total bigint
+	OUT preempted_running_total bigint,
+	OUT reverted_at timestamptz
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 REVOKE ALL ON FUNCTION resilience.bulkhead_statistics() FROM PUBLIC;
@@ -229,7 +230,8 @@ SELECT d.name,
 	d.only_under_load,
 	d.auto_revert_refusal_rate,
 	s.client_gone_total,
-	s.preempted_running_total
+	s.preempted_running_total,
+	s.reverted_at
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS

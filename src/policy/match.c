@@ -143,6 +143,8 @@ rsl_match_candidates(Oid database, rsl_candidate **candidates)
 		(*candidates)[n].index = i;
 		(*candidates)[n].uid = bulkhead->uid;
 		(*candidates)[n].policy = bulkhead->policy;
+		if (bulkhead->reverted_at != 0)
+			(*candidates)[n].policy.mode = RSL_MODE_OBSERVE;
 		n++;
 	}
 	LWLockRelease(rsl_config_lock);

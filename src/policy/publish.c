@@ -25,6 +25,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "policy/conditions.h"
@@ -155,7 +156,12 @@ rsl_read_definitions(rsl_publication *publication, Oid relid)
 				repalloc(publication->policies,
 						 room * sizeof(rsl_bulkhead_policy)) :
 				palloc(room * sizeof(rsl_bulkhead_policy));
+			publication->rewritten = publication->rewritten ?
+				repalloc(publication->rewritten, room * sizeof(bool)) :
+				palloc(room * sizeof(bool));
 		}
+		publication->rewritten[publication->npolicies] =
+			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 		if (rsl_policy_from_tuple(tuple, RelationGetDescr(relation),
 								  &publication->policies[publication->npolicies]))
 			publication->npolicies++;
@@ -294,18 +300,23 @@ rsl_prepare_publication(Oid home_database)
 
 /*
  * Put a policy into force.  Config lock held exclusively, or nobody else is
- * there yet.
+ * there yet.  A bulkhead that was reverted stays so unless it has changed, or
+ * "anew" says that somebody has written it.
  */
 static void
-enforce_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy)
+enforce_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy,
+			   bool anew)
 {
 	bool		expired = policy->expires_at <= GetCurrentTimestamp();
 	bool		limits = !expired && policy->mode != RSL_MODE_OFF;
 
+	if (anew || memcmp(&bulkhead->policy, policy, sizeof(*policy)) != 0)
+		bulkhead->reverted_at = 0;
 	bulkhead->policy = *policy;
 	bulkhead->published = true;
 	bulkhead->expired = expired;
-	pg_atomic_write_u32(&bulkhead->mode, policy->mode);
+	pg_atomic_write_u32(&bulkhead->mode, bulkhead->reverted_at != 0 ?
+						RSL_MODE_OBSERVE : policy->mode);
 	pg_atomic_write_u32(&bulkhead->max_wait_ms, policy->max_wait_ms);
 	pg_atomic_write_u32(&bulkhead->pool.max_waiting,
 						policy->max_waiting < 0 ? (uint32) RSL_LANE_MASK :
@@ -340,7 +351,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		LWLockRelease(rsl_stats_lock);
 		bulkhead->pool.last_grant = 0;
 		bulkhead->pool.grant_interval = 0;
-		enforce_policy(bulkhead, policy);
+		enforce_policy(bulkhead, policy, true);
 		return i;
 	}
 	return -1;
@@ -423,7 +434,8 @@ rsl_publish(const rsl_publication *publication)
 		int			index = find_entry(publication->home_database, policy->name);
 
 		if (index >= 0)
-			enforce_policy(&rsl_bulkheads[index], policy);
+			enforce_policy(&rsl_bulkheads[index], policy,
+						   publication->rewritten[p]);
 		else
 			index = occupy_entry(policy);
 		if (index < 0)
@@ -460,7 +472,8 @@ rsl_publish(const rsl_publication *publication)
 
 /* While the server starts: put one policy of the snapshot file into force. */
 bool
-rsl_publish_at_start(const rsl_bulkhead_policy *policy)
+rsl_publish_at_start(const rsl_bulkhead_policy *policy,
+					 TimestampTz reverted_at)
 {
 	bool		done;
 
@@ -475,7 +488,9 @@ rsl_publish_at_start(const rsl_bulkhead_policy *policy)
 		if (rsl_bulkheads[i].published)
 			continue;
 		rsl_bulkheads[i].uid = ++rsl_shmem->last_uid;
-		enforce_policy(&rsl_bulkheads[i], policy);
+		rsl_bulkheads[i].policy = *policy;
+		rsl_bulkheads[i].reverted_at = reverted_at;
+		enforce_policy(&rsl_bulkheads[i], policy, false);
 		done = true;
 	}
 	announce();
@@ -553,4 +568,44 @@ rsl_publish_expiries(void)
 	LWLockRelease(rsl_config_lock);
 
 	dispatch_all();
+}
+
+/*
+ * Called by the launcher: a bulkhead refuses too much.  From now on it only
+ * observes, for all sessions at once, until somebody writes its definition.
+ */
+void
+rsl_revert_bulkhead(int index, uint32 uid, const char *what, uint32 refused,
+					uint32 decisions)
+{
+	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
+	char		name[NAMEDATALEN];
+	double		rate;
+
+	LWLockAcquire(rsl_config_lock, LW_EXCLUSIVE);
+	if (!bulkhead->published || bulkhead->uid != uid ||
+		bulkhead->policy.mode != RSL_MODE_ENFORCE ||
+		bulkhead->policy.auto_revert_refusal_rate < 0)
+	{
+		/* changed meanwhile */
+		LWLockRelease(rsl_config_lock);
+		return;
+	}
+	strlcpy(name, bulkhead->policy.name, sizeof(name));
+	rate = bulkhead->policy.auto_revert_refusal_rate;
+	bulkhead->reverted_at = GetCurrentTimestamp();
+	pg_atomic_write_u32(&bulkhead->mode, RSL_MODE_OBSERVE);
+	/* its priority does not hold any more */
+	announce();
+	rsl_snapshot_save();
+	LWLockRelease(rsl_config_lock);
+
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("bulkhead \"%s\" refuses too much: it only observes from now on",
+					name),
+			 errdetail("%s_refused=%u decisions=%u window_ms=10000 refusal_rate=%.3f auto_revert_refusal_rate=%g",
+					   what, refused, decisions,
+					   (double) refused / Max(decisions, 1), rate),
+			 errhint("It is enforced again when its definition is written: use resilience.alter_bulkhead().")));
 }

@@ -45,6 +45,7 @@ typedef struct rsl_publication
 	Oid			home_database;
 	int			npolicies;
 	rsl_bulkhead_policy *policies;
+	bool	   *rewritten;		/* by the present transaction */
 	int			nsessions;
 	pid_t	   *pids;			/* the sessions that were looked at ... */
 	bool	   *connects;		/* ... and which policies each one matches */
@@ -62,7 +63,10 @@ extern rsl_publication *rsl_prepare_publication(Oid home_database);
 extern rsl_publication *rsl_empty_publication(Oid home_database);
 extern bool rsl_publication_differs(const rsl_publication *publication);
 extern void rsl_publish(const rsl_publication *publication);
-extern bool rsl_publish_at_start(const rsl_bulkhead_policy *policy);
+extern bool rsl_publish_at_start(const rsl_bulkhead_policy *policy,
+								 TimestampTz reverted_at);
+extern void rsl_revert_bulkhead(int index, uint32 uid, const char *what,
+								uint32 refused, uint32 decisions);
 extern void rsl_publish_expiries(void);
 extern void rsl_forget_database(Oid home_database);
 

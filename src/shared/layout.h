@@ -194,6 +194,12 @@ typedef struct rsl_bulkhead
 	bool		published;		/* false while free or draining */
 	bool		expired;
 
+	/*
+	 * Since when it only observes because it refused too much; 0 = it does
+	 * not.  Config lock; the launcher, who sets it, reads it without.
+	 */
+	TimestampTz reverted_at;
+
 	/* atomics: copies of policy fields that the statement path reads */
 	pg_atomic_uint32 mode;
 	pg_atomic_uint32 max_wait_ms;

@@ -33,7 +33,7 @@
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
 /* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
-#define RSL_SNAPSHOT_FORMAT	4
+#define RSL_SNAPSHOT_FORMAT	5
 
 typedef struct snapshot_header
 {
@@ -43,7 +43,8 @@ typedef struct snapshot_header
 	uint32		nbulkheads;
 	uint32		breaker_size;
 	uint32		nbreakers;
-	pg_crc32c	crc;			/* of the policies: bulkheads, then breakers */
+	pg_crc32c	crc;			/* of all that follows: policies of bulkheads, of
+								 * breakers; since when the former are reverted */
 } snapshot_header;
 
 /* Like read(), until all is there.  Returns false on any shortage. */
@@ -92,11 +93,12 @@ write_fully(int fd, const void *buffer, size_t size)
 }
 
 static void
-load_bulkheads(const rsl_bulkhead_policy *policies, uint32 n)
+load_bulkheads(const rsl_bulkhead_policy *policies,
+			   const TimestampTz *reverted, uint32 n)
 {
 	for (uint32 i = 0; i < n; i++)
 	{
-		if (rsl_publish_at_start(&policies[i]))
+		if (rsl_publish_at_start(&policies[i], reverted[i]))
 			continue;
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -156,7 +158,8 @@ rsl_snapshot_load(void)
 	else
 	{
 		size_t		size = (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy) +
-			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
+			(size_t) header.nbreakers * sizeof(rsl_breaker_policy) +
+			(size_t) header.nbulkheads * sizeof(TimestampTz);
 		pg_crc32c	crc;
 
 		policies = malloc(size + 1);
@@ -180,10 +183,14 @@ rsl_snapshot_load(void)
 				 errdetail("Bulkheads and circuit breakers hold again when the tables have been read.")));
 	else
 	{
-		load_bulkheads((rsl_bulkhead_policy *) policies, header.nbulkheads);
-		load_breakers((rsl_breaker_policy *)
-					  (policies + (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy)),
-					  header.nbreakers);
+		char	   *breakers = policies +
+			(size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy);
+		char	   *reverted = breakers +
+			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
+
+		load_bulkheads((rsl_bulkhead_policy *) policies,
+					   (TimestampTz *) reverted, header.nbulkheads);
+		load_breakers((rsl_breaker_policy *) breakers, header.nbreakers);
 	}
 	free(policies);
 }
@@ -212,6 +219,21 @@ next_policy(int *position, const void **policy, size_t *size, bool *is_breaker)
 	return false;
 }
 
+/* Since when are the published bulkheads reverted?  Of the next one. */
+static bool
+next_reverted(int *position, TimestampTz *reverted_at)
+{
+	for (; *position < rsl_shmem->nbulkheads; (*position)++)
+	{
+		if (!rsl_bulkheads[*position].published)
+			continue;
+		*reverted_at = rsl_bulkheads[*position].reverted_at;
+		(*position)++;
+		return true;
+	}
+	return false;
+}
+
 /* Write what is published.  The config lock is held.  Never throws. */
 void
 rsl_snapshot_save(void)
@@ -222,6 +244,7 @@ rsl_snapshot_save(void)
 	const void *policy;
 	size_t		size;
 	bool		is_breaker;
+	TimestampTz reverted_at;
 	int			position = 0;
 	int			fd;
 
@@ -234,6 +257,9 @@ rsl_snapshot_save(void)
 			header.nbulkheads++;
 		COMP_CRC32C(header.crc, policy, size);
 	}
+	position = 0;
+	while (next_reverted(&position, &reverted_at))
+		COMP_CRC32C(header.crc, &reverted_at, sizeof(reverted_at));
 	FIN_CRC32C(header.crc);
 
 	fd = open(SNAPSHOT_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY,
@@ -248,6 +274,12 @@ rsl_snapshot_save(void)
 		while (!failed && next_policy(&position, &policy, &size, &is_breaker))
 		{
 			if (!write_fully(fd, policy, size))
+				failed = "write";
+		}
+		position = 0;
+		while (!failed && next_reverted(&position, &reverted_at))
+		{
+			if (!write_fully(fd, &reverted_at, sizeof(reverted_at)))
 				failed = "write";
 		}
 		if (!failed && pg_fsync(fd) != 0)

@@ -42,6 +42,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/arrivals.h"
+#include "worker/auto_revert.h"
 #include "worker/launcher.h"
 
 /* between two rounds of visits on a primary, and at least on a standby */
@@ -304,6 +305,7 @@ tick(void)
 	rsl_publish_expiries();
 	look_at_sessions();
 	rsl_look_at_arrivals();
+	rsl_look_at_refusals();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
