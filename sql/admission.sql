@@ -563,11 +563,13 @@ SELECT resilience.reset_statistics();
 SELECT priority, admitted_total FROM resilience.load_by_priority;
 
 -- columns of the other views
+\pset format unaligned
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.relnamespace = 'resilience'::regnamespace AND c.relkind = 'v' AND c.relname <> 'bulkheads'
 	AND a.attnum > 0
 ORDER BY c.relname, a.attnum;
+\pset format aligned
 
 DROP FUNCTION wait_for;
 DROP FUNCTION regress_adm_fails;

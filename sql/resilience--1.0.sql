@@ -665,7 +665,9 @@ CREATE FUNCTION resilience.load_shedder_statistics(
 	OUT min_admitted_priority text,
 	OUT admitted_total bigint,
 	OUT unmatched_total bigint,
-	OUT loaded boolean
+	OUT loaded boolean,
+	OUT refused_connections_total bigint,
+	OUT delayed_connections_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
 REVOKE ALL ON FUNCTION resilience.load_shedder_statistics() FROM PUBLIC;

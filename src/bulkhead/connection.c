@@ -7,7 +7,8 @@
  * fill a compartment by failing to log in, and before the session costs
  * anything more.  A slot once taken is given back by the exit callback that
  * rsl_session_attach() has registered, also when the rest of the start-up
- * fails (no such database, CONNECTION LIMIT, no CONNECT privilege).
+ * fails (no such database, CONNECTION LIMIT, no CONNECT privilege).  Rates,
+ * the server's and the bulkheads', are kept here as well.
  *
  * A transaction is open here and shared catalogs can be read, but the role
  * and the database that the client names need not exist.
@@ -24,6 +25,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "bulkhead/connection.h"
+#include "bulkhead/connection_rate.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "policy/conditions.h"
@@ -99,13 +101,35 @@ refuse(const rsl_bulkhead_policy *policy, uint32 connections)
 			 errhint("Close connections of this group, or connect again later.")));
 }
 
-/* Take the connection slots of all bulkheads that match, or refuse. */
+static void
+add_rate(rsl_connection_rate *rates, int *n, const char *bulkhead,
+		 double per_second, bool enforce, pg_atomic_uint64 *word,
+		 pg_atomic_uint64 *refused, pg_atomic_uint64 *delayed,
+		 pg_atomic_uint32 *last_logged)
+{
+	rsl_connection_rate *rate = &rates[(*n)++];
+
+	strlcpy(rate->bulkhead, bulkhead, sizeof(rate->bulkhead));
+	rate->per_second = per_second;
+	rate->enforce = enforce;
+	rate->word = word;
+	rate->refused = refused;
+	rate->delayed = delayed;
+	rate->last_logged = last_logged;
+}
+
+/*
+ * Take the connection slots of all bulkheads that match, or refuse.  What is
+ * refused here does not use up any rate: those are looked at last.
+ */
 static void
 take_connection_slots(bool exempt)
 {
 	rsl_session *me = rsl_me;
 	rsl_candidate *candidates;
 	int			n = rsl_match_candidates(me->database, &candidates);
+	rsl_connection_rate *rates = palloc((n + 1) * sizeof(rsl_connection_rate));
+	int			nrates = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -141,6 +165,14 @@ take_connection_slots(bool exempt)
 			rsl_connection_take(me, candidates[i].index, true);
 		LWLockRelease(rsl_config_lock);
 
+		/* an entry that is given to another bulkhead meanwhile does no harm */
+		if (policy->max_connection_rate >= 0 && !exempt &&
+			policy->mode != RSL_MODE_OFF)
+			add_rate(rates, &nrates, policy->name, policy->max_connection_rate,
+					 enforce, &bulkhead->connection_word,
+					 &bulkhead->refused_connections, NULL,
+					 &bulkhead->last_logged);
+
 		if (taken)
 			continue;
 		if (enforce)
@@ -155,6 +187,16 @@ take_connection_slots(bool exempt)
 	}
 	if (candidates)
 		pfree(candidates);
+
+	if (rsl_max_connection_rate >= 0 && !exempt)
+		add_rate(rates, &nrates, "", rsl_max_connection_rate,
+				 rsl_mode_setting == RSL_MODE_ENFORCE,
+				 &rsl_shmem->connection_word, &rsl_shmem->refused_connections,
+				 &rsl_shmem->delayed_connections,
+				 &rsl_shmem->connection_last_logged);
+	if (nrates > 0)
+		rsl_keep_connection_rates(rates, nrates);
+	pfree(rates);
 }
 
 static void

@@ -340,6 +340,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
 		bulkhead->uid = ++rsl_shmem->last_uid;
 		pg_atomic_write_u64(&bulkhead->admitted, 0);
+		pg_atomic_write_u64(&bulkhead->connection_word, 0);
 		pg_atomic_write_u64(&bulkhead->refused_connections, 0);
 		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_write_u64(&bulkhead->timed_out, 0);

@@ -31,6 +31,8 @@ int			rsl_normal_priority_cap = -1;
 int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
 int			rsl_deadline = 0;
 char	   *rsl_priority_tag = NULL;
+double		rsl_max_connection_rate = -1;
+int			rsl_max_connection_wait = 500;
 int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
 int			rsl_history_size = 32;
@@ -143,6 +145,18 @@ check_priority_tag(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+check_max_connection_rate(double *newval, void **extra, GucSource source)
+{
+	if (*newval <= 0 && *newval != -1)
+	{
+		GUC_check_errdetail("0 would refuse every connection; the rate must be more than 0.");
+		GUC_check_errhint("Use -1 for no limit.");
+		return false;
+	}
+	return true;
+}
+
 /*
  * The source of a value is known here only, and travels with the value as
  * "extra", through SET LOCAL, RESET and rollback.
@@ -252,6 +266,20 @@ rsl_define_settings(void)
 							   &rsl_priority_tag,
 							   "priority",
 							   PGC_SIGHUP, 0, check_priority_tag, NULL, NULL);
+
+	DefineCustomRealVariable("resilience.max_connection_rate",
+							 "How many connections per second are let in, in the whole server.",
+							 "One second's worth, and at least one, may come at once. -1 means no limit.",
+							 &rsl_max_connection_rate,
+							 -1, -1, 1000000,
+							 PGC_SIGHUP, 0, check_max_connection_rate, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_connection_wait",
+							"How long a connection may wait to be let in before it is refused.",
+							"For the server's and the bulkheads' rates. 0 means that nothing waits.",
+							&rsl_max_connection_wait,
+							500, 0, 60 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.max_bulkheads",
 							"Room for bulkheads in shared memory.",

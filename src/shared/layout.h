@@ -207,6 +207,9 @@ typedef struct rsl_bulkhead
 	/* atomic: sessions that hold a connection slot */
 	pg_atomic_uint32 connections;
 
+	/* atomic: its connections per second, see core/arrival_rate.h */
+	pg_atomic_uint64 connection_word;
+
 	/* atomics: totals, and what reset_statistics() subtracts (stats lock) */
 	pg_atomic_uint64 admitted;	/* of sessions gone or re-matched */
 	pg_atomic_uint64 refused_connections;
@@ -360,6 +363,12 @@ typedef struct rsl_shared
 
 	/* atomic: sessions that matched more bulkheads than can be enforced */
 	pg_atomic_uint64 unmatched;
+
+	/* atomics: resilience.max_connection_rate, see core/arrival_rate.h */
+	pg_atomic_uint64 connection_word;
+	pg_atomic_uint64 refused_connections;
+	pg_atomic_uint64 delayed_connections;
+	pg_atomic_uint32 connection_last_logged;
 
 	/* the server-wide limit, by priority */
 	pg_atomic_uint64 admitted[RSL_NUM_PRIORITIES];	/* of sessions gone */

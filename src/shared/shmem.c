@@ -127,6 +127,9 @@ shmem_fill(void)
 		0, 0, RSL_PREEMPT_BURST
 	}, 0));
 	pg_atomic_init_u64(&shared->unmatched, 0);
+	pg_atomic_init_u64(&shared->connection_word, 0);
+	pg_atomic_init_u64(&shared->refused_connections, 0);
+	pg_atomic_init_u64(&shared->delayed_connections, 0);
 	shared->next_expiry = DT_NOEND;
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 	{
@@ -152,6 +155,7 @@ shmem_fill(void)
 
 		pool_init(&bulkhead->pool, i);
 		pg_atomic_init_u64(&bulkhead->admitted, 0);
+		pg_atomic_init_u64(&bulkhead->connection_word, 0);
 		pg_atomic_init_u64(&bulkhead->refused_connections, 0);
 		pg_atomic_init_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_init_u64(&bulkhead->timed_out, 0);

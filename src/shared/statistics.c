@@ -113,6 +113,8 @@ rsl_reset_statistics(void)
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
 	admitted_by_priority(rsl_shmem->admitted_before_reset);
+	pg_atomic_write_u64(&rsl_shmem->refused_connections, 0);
+	pg_atomic_write_u64(&rsl_shmem->delayed_connections, 0);
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 	{
 		pg_atomic_write_u64(&rsl_shmem->shed[c], 0);

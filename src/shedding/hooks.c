@@ -294,6 +294,7 @@ emit_log(ErrorData *edata)
 		 edata->sqlerrcode == ERRCODE_STATEMENT_SHED ||
 		 edata->sqlerrcode == ERRCODE_WAIT_TIMED_OUT ||
 		 edata->sqlerrcode == ERRCODE_PREEMPTED ||
+		 edata->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS ||
 		 edata->sqlerrcode == ERRCODE_BREAKER_OPEN))
 	{
 		rsl_refusal_unlogged = false;

@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(session_activity);
 PG_FUNCTION_INFO_V1(my_priority);
 PG_FUNCTION_INFO_V1(reset_statistics);
 
-#define SHEDDER_COLUMNS		9
+#define SHEDDER_COLUMNS		11
 #define PRIORITY_COLUMNS	12
 #define ACTIVITY_COLUMNS	7
 
@@ -36,7 +36,8 @@ PG_FUNCTION_INFO_V1(reset_statistics);
  *
  * mode, max_running, current_limit, running, waiting, min_admitted_priority,
  * admitted_total, unmatched_total (how often a session matched more bulkheads
- * than are enforced for one), loaded.
+ * than are enforced for one), loaded, refused_connections_total,
+ * delayed_connections_total (the last two of resilience.max_connection_rate).
  */
 Datum
 load_shedder_statistics(PG_FUNCTION_ARGS)
@@ -77,6 +78,8 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(admitted);
 	values[7] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->unmatched));
 	values[8] = BoolGetDatum(rsl_server_is_loaded());
+	values[9] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->refused_connections));
+	values[10] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->delayed_connections));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }
