@@ -189,6 +189,7 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT preempted_total bigint,
 	OUT wait_seconds_total float8,
 	OUT client_gone_total bigint,
+	OUT dropped_total bigint,
 	OUT preempted_running_total bigint,
 	OUT reverted_at timestamptz
 ) RETURNS SETOF record
@@ -230,6 +231,7 @@ SELECT d.name,
 	d.only_under_load,
 	d.auto_revert_refusal_rate,
 	s.client_gone_total,
+	s.dropped_total,
 	s.preempted_running_total,
 	s.reverted_at
 FROM resilience.bulkhead_definitions d
@@ -691,6 +693,7 @@ CREATE FUNCTION resilience.priority_statistics(
 	OUT wait_p50_ms float8,
 	OUT wait_p99_ms float8,
 	OUT client_gone_total bigint,
+	OUT dropped_total bigint,
 	OUT preempted_running_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 4;

@@ -66,6 +66,7 @@ typedef struct rsl_wait_node
 	int64_t		enqueued_at;	/* microseconds */
 	uint8_t		priority;		/* rsl_priority */
 	bool		queued;
+	uint32_t	target_ms;		/* the caller's; see core/codel.h */
 } rsl_wait_node;
 
 typedef struct rsl_wait_queue

@@ -30,6 +30,7 @@ int			rsl_low_priority_cap = -1;
 int			rsl_normal_priority_cap = -1;
 int			rsl_preemption_setting = RSL_PREEMPTION_WAITING;
 int			rsl_deadline = 0;
+int			rsl_queue_target = -1;
 char	   *rsl_priority_tag = NULL;
 double		rsl_max_connection_rate = -1;
 int			rsl_max_connection_wait = 500;
@@ -231,6 +232,13 @@ rsl_define_settings(void)
 							&rsl_max_wait,
 							1000, 0, 3600 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.queue_target",
+							"Under overload, who has waited for more than twice this makes place for younger ones.",
+							"-1 means a quarter of the longest wait, 0 that nobody does.",
+							&rsl_queue_target,
+							-1, -1, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.low_priority_cap",
 							"How many low-priority transactions may run while higher priorities have work.",

@@ -29,6 +29,7 @@ extern int	rsl_normal_priority_cap;
 extern int	rsl_preemption_setting; /* rsl_preemption */
 extern double rsl_max_connection_rate;	/* per second; -1 = no limit */
 extern int	rsl_max_connection_wait;	/* ms */
+extern int	rsl_queue_target;	/* ms; -1 = from max_wait, 0 = off */
 extern int	rsl_deadline;		/* ms; 0 = none */
 extern char *rsl_priority_tag;	/* "" = none */
 extern int	rsl_max_bulkheads;

@@ -24,6 +24,7 @@
 
 #include "compat.h"
 
+#include "core/codel.h"
 #include "core/histogram.h"
 #include "core/pool_state.h"
 #include "core/sqlcommenter.h"
@@ -101,6 +102,7 @@ typedef struct rsl_pool
 
 	/* all that follows: pool's lock */
 	rsl_wait_queue queue;
+	rsl_codel	codel[RSL_NUM_PRIORITIES];
 	int64		last_grant;		/* microseconds, monotonic; 0 = never */
 	int64		grant_interval; /* moving average between grants, us */
 } rsl_pool;
@@ -177,11 +179,12 @@ rsl_conditions_judge_statements(const rsl_conditions *conditions)
 		conditions->tag_key[0] != '\0';
 }
 
-/* See overload.c.  8 bytes for each bulkhead and class. */
+/* See overload.c.  16 bytes for each bulkhead and class. */
 typedef struct rsl_overload
 {
 	/* atomics: totals */
 	pg_atomic_uint64 client_gone;	/* waiters whose client had gone */
+	pg_atomic_uint64 dropped;	/* waiters that were too late */
 } rsl_overload;
 
 typedef struct rsl_bulkhead
@@ -251,7 +254,8 @@ typedef enum rsl_verdict
 	RSL_PREEMPTED,				/* pushed out by a higher priority */
 	RSL_SHED,					/* below the minimum priority */
 	RSL_TIMED_OUT,
-	RSL_QUEUE_FULL
+	RSL_QUEUE_FULL,
+	RSL_DROPPED					/* was too late when its turn came */
 } rsl_verdict;
 
 typedef struct rsl_match

@@ -29,6 +29,7 @@ rsl_overload_of(rsl_pool *pool, rsl_priority priority)
 
 extern void rsl_overload_init(rsl_overload *overload);
 extern void rsl_overload_reset(rsl_overload *overload);
+extern bool rsl_waiter_too_late(rsl_pool *pool, int waiter, int64 now);
 extern void rsl_end_if_client_gone(rsl_pool *pool, rsl_priority priority);
 
 #endif							/* RSL_SHARED_OVERLOAD_H */

@@ -161,8 +161,10 @@ wake(int waiter)
 static void
 update_wait_flag(rsl_pool *pool, int priority)
 {
-	if (pool->queue.length[priority] == 0)
-		pg_atomic_fetch_and_u64(&pool->word, ~rsl_pool_wait_bit(priority));
+	if (pool->queue.length[priority] > 0)
+		return;
+	rsl_codel_reset(&pool->codel[priority]);
+	pg_atomic_fetch_and_u64(&pool->word, ~rsl_pool_wait_bit(priority));
 }
 
 /*
@@ -230,6 +232,12 @@ dispatch_locked(rsl_pool *pool, int *woken, int room)
 		if (waiter == RSL_NO_WAITER)
 			break;
 		priority = rsl_nodes[waiter].priority;
+		if (rsl_waiter_too_late(pool, waiter, now))
+		{
+			settle(pool, waiter, RSL_DROPPED);
+			woken[n++] = waiter;
+			continue;
+		}
 		if (!pg_atomic_compare_exchange_u64(&pool->word, &word,
 											word + rsl_pool_unit(priority)))
 			continue;
@@ -459,6 +467,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 
 	pg_atomic_write_u32(&session->verdict, RSL_WAITING);
 	pg_atomic_write_u32(&session->waiting_for, (uint32) pool->number);
+	rsl_nodes[me].target_ms = (uint32) (options->target_us / 1000);
 	rsl_wait_queue_push(&pool->queue, rsl_nodes, me, priority, now);
 	if (pg_atomic_read_u32(&rsl_shmem->turns.watchman) == 0)
 		choose_watchman(pool);
@@ -471,6 +480,8 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 		if (woken[i] != me)
 			wake(woken[i]);
 	}
+	if (n == WAKE_BATCH)
+		rsl_pool_dispatch(pool);	/* there may be more */
 
 	session->wait_start = GetCurrentTimestamp();
 	PG_TRY();

@@ -24,6 +24,8 @@ typedef struct rsl_wait_options
 	int64		timeout_us;		/* the longest wait */
 	int64		budget_us;		/* refuse at once what would wait longer; 0 =
 								 * none */
+	int64		target_us;		/* a wait of more than twice this may be too
+								 * late; 0 = never */
 	bool		preempt;		/* push a lower class out of a full queue */
 	void		(*on_sleep) (void *arg);	/* before the first sleep */
 	void		(*on_wake) (void *arg); /* after the slot was granted */

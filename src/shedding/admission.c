@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "policy/match.h"
 #include "policy/settings.h"
+#include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
 #include "shared/turns.h"
@@ -156,6 +157,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 	char		name[NAMEDATALEN];
 	const char *priority = rsl_priority_name(a->priority);
 	int64		retry_after_ms = Max(numbers->retry_after_ms, 1);
+	bool		late = verdict == RSL_TIMED_OUT || verdict == RSL_DROPPED;
 	pg_atomic_uint32 *last_logged;
 
 	/* the lever is the server's, in whatever queue it finds a waiter */
@@ -165,7 +167,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 	if (bulkhead)
 	{
 		pg_atomic_fetch_add_u64(verdict == RSL_PREEMPTED ? &bulkhead->preempted :
-								verdict == RSL_TIMED_OUT ? &bulkhead->timed_out :
+								late ? &bulkhead->timed_out :
 								&bulkhead->refused_statements, 1);
 		LWLockAcquire(rsl_config_lock, LW_SHARED);
 		strlcpy(name, bulkhead->policy.name, sizeof(name));
@@ -176,7 +178,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 	{
 		pg_atomic_fetch_add_u64(verdict == RSL_PREEMPTED ?
 								&rsl_shmem->preempted[a->priority] :
-								verdict == RSL_TIMED_OUT ?
+								late ?
 								&rsl_shmem->timed_out[a->priority] :
 								&rsl_shmem->shed[a->priority], 1);
 		last_logged = &rsl_shmem->last_logged;
@@ -216,6 +218,19 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 					 bulkhead ?
 					 errhint("Retry later, or raise the bulkhead's max_wait or max_running.") :
 					 errhint("Retry later, or raise \"resilience.max_wait\" or \"resilience.deadline\".")));
+			break;
+		case RSL_DROPPED:
+			ereport(ERROR,
+					(errcode(ERRCODE_WAIT_TIMED_OUT),
+					 bulkhead ?
+					 errmsg("waited too long for bulkhead \"%s\"", name) :
+					 errmsg("waited too long for the server-wide limit \"%s\"",
+							"resilience.max_running"),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority, retry_after_ms),
+					 errhint("More work comes than can be done, so it makes place for younger ones, see \"%s\". Retry later.",
+							 "resilience.queue_target")));
 			break;
 		case RSL_PREEMPTED:
 			ereport(ERROR,
@@ -275,6 +290,20 @@ count_wait(admission *a, rsl_bulkhead *bulkhead, int64 started)
 }
 
 /*
+ * After how long is a waiter late?  What somebody is ready to wait for is
+ * known best from the longest wait that was set for it.
+ */
+static int64
+queue_target_us(rsl_bulkhead *bulkhead, int64 max_wait_us)
+{
+	if (rsl_queue_target == 0)
+		return 0;
+	if (rsl_queue_target > 0 && bulkhead == NULL)
+		return rsl_queue_target * INT64CONST(1000);
+	return max_wait_us / 4;
+}
+
+/*
  * No slot of a limited pool is free.  Come back with one, or not at all.
  */
 static void
@@ -325,6 +354,7 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		a->deadline = started + rsl_deadline * INT64CONST(1000);
 	options.timeout_us = INT64CONST(1000) *
 		(bulkhead ? pg_atomic_read_u32(&bulkhead->max_wait_ms) : rsl_max_wait);
+	options.target_us = queue_target_us(bulkhead, options.timeout_us);
 	options.budget_us = a->deadline == 0 ? 0 : Max(a->deadline - started, 1);
 	options.preempt = pg_atomic_read_u32(&rsl_shmem->preemption) !=
 		RSL_PREEMPTION_OFF;
@@ -354,6 +384,8 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 	PG_END_TRY();
 
 	count_wait(a, bulkhead, started);
+	if (verdict == RSL_DROPPED)
+		pg_atomic_fetch_add_u64(&rsl_overload_of(pool, a->priority)->dropped, 1);
 	if (verdict != RSL_GRANTED)
 		refuse(a, bulkhead, verdict, &numbers, true);
 }
