@@ -239,7 +239,7 @@ preview_bulkhead(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("there is no history of arrivals"),
-				 errhint("Set \"resilience.history_size\" to 32kB or more and restart the server.")));
+				 errhint("Set \"resilience.history_size\" to 16kB or more and restart the server.")));
 
 	look_for_not_judged(&policy, &left_out);
 	memset(&rule, 0, sizeof(rule));

@@ -36,7 +36,7 @@ double		rsl_max_connection_rate = -1;
 int			rsl_max_connection_wait = 500;
 int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
-int			rsl_history_size = 32;
+int			rsl_history_size = 16;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -307,7 +307,7 @@ rsl_define_settings(void)
 							"Shared memory for the history of arrivals, which resilience.preview_bulkhead() reads.",
 							"0 means that none is kept.",
 							&rsl_history_size,
-							32, 0, 1024 * 1024,
+							16, 0, 1024 * 1024,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							check_history_size, NULL, NULL);
 

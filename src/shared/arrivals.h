@@ -3,7 +3,7 @@
  * arrivals.h
  *		The history of arrivals in shared memory.
  *
- * resilience.history_size kilobytes (32 by default), nothing if it is 0.
+ * resilience.history_size kilobytes (16 by default), nothing if it is 0.
  * Only the launcher writes it, once a tick; who reads it takes a copy.
  *
  *-------------------------------------------------------------------------
