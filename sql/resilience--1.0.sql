@@ -190,6 +190,7 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT wait_seconds_total float8,
 	OUT client_gone_total bigint,
 	OUT dropped_total bigint,
+	OUT retried_total bigint,
 	OUT preempted_running_total bigint,
 	OUT reverted_at timestamptz
 ) RETURNS SETOF record
@@ -232,6 +233,7 @@ SELECT d.name,
 	d.auto_revert_refusal_rate,
 	s.client_gone_total,
 	s.dropped_total,
+	s.retried_total,
 	s.preempted_running_total,
 	s.reverted_at
 FROM resilience.bulkhead_definitions d
@@ -694,6 +696,7 @@ CREATE FUNCTION resilience.priority_statistics(
 	OUT wait_p99_ms float8,
 	OUT client_gone_total bigint,
 	OUT dropped_total bigint,
+	OUT retried_total bigint,
 	OUT preempted_running_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 4;

@@ -21,7 +21,7 @@
 PG_FUNCTION_INFO_V1(bulkhead_statistics);
 PG_FUNCTION_INFO_V1(my_bulkheads);
 
-#define STATISTICS_COLUMNS	14
+#define STATISTICS_COLUMNS	15
 
 /*
  * bulkhead_statistics() returns setof record
@@ -29,7 +29,7 @@ PG_FUNCTION_INFO_V1(my_bulkheads);
  * Live numbers of this database's bulkheads: name, connections, running,
  * waiting, admitted_total, refused_connections_total,
  * refused_statements_total, timed_out_total, preempted_total,
- * wait_seconds_total, client_gone_total, dropped_total,
+ * wait_seconds_total, client_gone_total, dropped_total, retried_total,
  * preempted_running_total, reverted_at.
  */
 Datum
@@ -66,9 +66,10 @@ bulkhead_statistics(PG_FUNCTION_ARGS)
 		values[9] = Float8GetDatum(pg_atomic_read_u64(&bulkhead->wait_us) / 1e6);
 		values[10] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->overload.client_gone));
 		values[11] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->overload.dropped));
-		values[12] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->preempted_running));
-		nulls[13] = bulkhead->reverted_at == 0;
-		values[13] = TimestampTzGetDatum(bulkhead->reverted_at);
+		values[12] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->overload.retried));
+		values[13] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->preempted_running));
+		nulls[14] = bulkhead->reverted_at == 0;
+		values[14] = TimestampTzGetDatum(bulkhead->reverted_at);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	LWLockRelease(rsl_stats_lock);

@@ -179,12 +179,16 @@ rsl_conditions_judge_statements(const rsl_conditions *conditions)
 		conditions->tag_key[0] != '\0';
 }
 
-/* See overload.c.  16 bytes for each bulkhead and class. */
+/* See overload.c.  32 bytes for each bulkhead and class. */
 typedef struct rsl_overload
 {
 	/* atomics: totals */
 	pg_atomic_uint64 client_gone;	/* waiters whose client had gone */
 	pg_atomic_uint64 dropped;	/* waiters that were too late */
+	pg_atomic_uint64 retried;	/* see shedding/retry_storm.c */
+
+	/* atomic: the budget for retries, see core/token_bucket.h */
+	pg_atomic_uint64 retry_word;
 } rsl_overload;
 
 typedef struct rsl_bulkhead
@@ -255,7 +259,8 @@ typedef enum rsl_verdict
 	RSL_SHED,					/* below the minimum priority */
 	RSL_TIMED_OUT,
 	RSL_QUEUE_FULL,
-	RSL_DROPPED					/* was too late when its turn came */
+	RSL_DROPPED,				/* was too late when its turn came */
+	RSL_TOO_SOON				/* a retry beyond the budget for retries */
 } rsl_verdict;
 
 typedef struct rsl_match

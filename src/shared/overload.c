@@ -27,6 +27,9 @@ rsl_overload_init(rsl_overload *overload)
 {
 	pg_atomic_init_u64(&overload->client_gone, 0);
 	pg_atomic_init_u64(&overload->dropped, 0);
+	pg_atomic_init_u64(&overload->retried, 0);
+	/* time has filled the budget long ago */
+	pg_atomic_init_u64(&overload->retry_word, 0);
 }
 
 /* Totals restart at zero. */
@@ -35,6 +38,7 @@ rsl_overload_reset(rsl_overload *overload)
 {
 	pg_atomic_write_u64(&overload->client_gone, 0);
 	pg_atomic_write_u64(&overload->dropped, 0);
+	pg_atomic_write_u64(&overload->retried, 0);
 }
 
 /*

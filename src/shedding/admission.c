@@ -30,6 +30,7 @@
 #include "shared/turns.h"
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
+#include "shedding/retry_storm.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -38,6 +39,7 @@
 /* What the admission of one transaction is about. */
 typedef struct admission
 {
+	const rsl_statement *statement;
 	QueryDesc  *queryDesc;		/* NULL for a utility statement */
 	rsl_priority priority;
 	int			force;			/* 1 = never wait, 0 = may wait, -1 = to see */
@@ -201,6 +203,9 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 
 	/* all or nothing */
 	rsl_session_release();
+	if (verdict == RSL_SHED && rsl_is_retry(a->statement))
+		pg_atomic_fetch_add_u64(&rsl_shmem->overload[a->priority].retried, 1);
+	rsl_note_refusal(a->statement, retry_after_ms);
 	rsl_refusal_unlogged = !rsl_time_to_log(last_logged);
 
 	switch (verdict)
@@ -231,6 +236,20 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 							   numbers->waiting, priority, retry_after_ms),
 					 errhint("More work comes than can be done, so it makes place for younger ones, see \"%s\". Retry later.",
 							 "resilience.queue_target")));
+			break;
+		case RSL_TOO_SOON:
+			ereport(ERROR,
+					(errcode(bulkhead ? ERRCODE_BULKHEAD_FULL :
+							 ERRCODE_STATEMENT_SHED),
+					 bulkhead ?
+					 errmsg("bulkhead \"%s\" is full, and the statement came back too soon",
+							name) :
+					 errmsg("statement shed: it came back too soon to the server-wide limit \"%s\"",
+							"resilience.max_running"),
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+							   numbers->limit, numbers->running,
+							   numbers->waiting, priority, retry_after_ms),
+					 errhint("Too many statements are retried soon after a refusal. Wait for retry_after_ms, and longer after each refusal.")));
 			break;
 		case RSL_PREEMPTED:
 			ereport(ERROR,
@@ -346,6 +365,17 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		return;
 	}
 
+	/* who retries at once must not keep the queue full */
+	if (!rsl_retry_may_queue(rsl_overload_of(pool, a->priority),
+							 rsl_is_retry(a->statement)) &&
+		pg_atomic_read_u32(&pool->max_waiting) > 0)
+	{
+		rsl_pool_get_numbers(pool, a->priority, &numbers);
+		/* who comes back after that is not a retry to us any more */
+		numbers.retry_after_ms = Max(numbers.retry_after_ms, 1000);
+		refuse(a, bulkhead, RSL_TOO_SOON, &numbers, true);
+	}
+
 	if (bulkhead && rsl_turn_pending)
 		rsl_turn_give_up(rsl_me);
 
@@ -423,6 +453,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 
 	priority_tag = tag_may_lower_priority();
 	matched = matching_bulkheads(&statement, priority_tag);
+	a.statement = &statement;
 	a.queryDesc = queryDesc;
 	a.priority = rsl_session_priority(matched);
 	if (priority_tag)

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(my_priority);
 PG_FUNCTION_INFO_V1(reset_statistics);
 
 #define SHEDDER_COLUMNS		11
-#define PRIORITY_COLUMNS	13
+#define PRIORITY_COLUMNS	14
 #define ACTIVITY_COLUMNS	7
 
 /*
@@ -90,7 +90,8 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
  * A row for each priority: priority, running, waiting, admitted_total,
  * shed_total, timed_out_total, preempted_total, wait_seconds_total,
  * wait_p50_ms, wait_p99_ms, client_gone_total, dropped_total (how many of
- * timed_out_total were too late), preempted_running_total (how many of preempted_total were running).  The percentiles are over all that
+ * timed_out_total were too late), retried_total, preempted_running_total (how
+ * many of preempted_total were running).  The percentiles are over all that
  * were admitted or timed out, those that did not wait included.
  */
 Datum
@@ -132,7 +133,8 @@ priority_statistics(PG_FUNCTION_ARGS)
 		values[9] = Float8GetDatum(rsl_histogram_quantile(waits, at_once, 0.99) / 1000);
 		values[10] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->overload[c].client_gone));
 		values[11] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->overload[c].dropped));
-		values[12] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->preempted_running[c]));
+		values[12] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->overload[c].retried));
+		values[13] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->preempted_running[c]));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	LWLockRelease(rsl_stats_lock);
