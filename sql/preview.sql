@@ -32,7 +32,7 @@ COMMIT;
 SELECT not_judged FROM resilience.preview_bulkhead('p', tag => 'tenant=7', max_running => 1);
 SELECT not_judged FROM resilience.preview_bulkhead('p', tag => 'tenant', cpu_share => 0.5);
 SELECT not_judged FROM resilience.preview_bulkhead('p', max_statement_cost => 5,
-	max_connection_rate => 3, only_under_load => true);
+	only_under_load => true);
 SELECT arrivals, not_judged FROM resilience.preview_bulkhead('p', query_id => 42);
 
 -- the rules of create_bulkhead()

@@ -21,6 +21,7 @@
 #include "funcapi.h"
 #include "policy/conditions.h"
 #include "policy/publish.h"
+#include "policy/settings.h"
 #include "shared/arrivals.h"
 #include "shared/session.h"
 #include "utils/acl.h"
@@ -92,14 +93,12 @@ look_for_not_judged(const rsl_bulkhead_policy *policy, not_judged *list)
 		add_not_judged(list, "cpu_share");
 	if (policy->max_statement_cost >= 0)
 		add_not_judged(list, "max_statement_cost");
-	if (policy->max_connection_rate >= 0)
-		add_not_judged(list, "max_connection_rate");
 	if (policy->only_under_load)
 		add_not_judged(list, "only_under_load");
 	if (list->n > (policy->conditions.tag_key[0] != '\0' ? 1 : 0))
 		ereport(NOTICE,
 				(errmsg("the preview does not judge budgets"),
-				 errdetail("Left out are cpu_share, max_statement_cost, max_connection_rate and only_under_load."),
+				 errdetail("Left out are cpu_share, max_statement_cost and only_under_load."),
 				 errhint("Create the bulkhead with mode => 'observe' to see what it counts.")));
 }
 
@@ -178,6 +177,8 @@ set_limits(const rsl_bulkhead_policy *policy, const rsl_history *history,
 	rule->max_wait_us = policy->max_wait_ms * INT64CONST(1000);
 	rule->max_rate = policy->max_rate;
 	rule->max_connections = policy->max_connections;
+	rule->max_connection_rate = policy->max_connection_rate;
+	rule->max_connection_wait_us = rsl_max_connection_wait * INT64CONST(1000);
 }
 
 static double

@@ -416,16 +416,23 @@ add_to_block(const rsl_history_rule *rule, block *b,
 	b->pictures[b->npictures++].refusable = statements->refusable;
 }
 
-/* How many arrivals exceed the rate?  A bucket that holds a second's worth. */
+/* How many may come at once under a rate: a second's worth, at least one. */
 static double
-above_rate(const rsl_history_rule *rule, double *tokens, double arrivals,
+burst_of(double rate)
+{
+	return fmax(rate, 1);
+}
+
+/* How many arrivals exceed a rate?  A bucket that holds "burst". */
+static double
+above_rate(double rate, double burst, double *tokens, double arrivals,
 		   double seconds)
 {
 	double		taken;
 
-	if (rule->max_rate < 0)
+	if (rate < 0)
 		return 0;
-	*tokens = fmin(*tokens, fmax(rule->max_rate, 1)) + rule->max_rate * seconds;
+	*tokens = fmin(*tokens, burst) + rate * seconds;
 	taken = fmin(floor(*tokens), arrivals);
 	*tokens -= taken;
 	return arrivals - taken;
@@ -443,7 +450,10 @@ rsl_history_estimate(const rsl_history *history, const rsl_history_rule *rule,
 	double		span_us = 0;
 	double		running_us = 0;
 	double		sessions_us = 0;
-	double		tokens = fmax(rule->max_rate, 1);
+	double		tokens = burst_of(rule->max_rate);
+	double		connection_burst = burst_of(rule->max_connection_rate) +
+		fmax(rule->max_connection_rate, 0) * rule->max_connection_wait_us / 1e6;
+	double		connection_tokens = connection_burst;
 	block		observed;
 	block		enforced;
 
@@ -458,6 +468,7 @@ rsl_history_estimate(const rsl_history *history, const rsl_history_rule *rule,
 		double		length = (double) (snapshot->end_us - snapshot->begin_us);
 		double		part;		/* of the snapshot that lies within */
 		double		by_rate;
+		double		refused;
 		picture		statements;
 		picture		connections;
 
@@ -474,10 +485,16 @@ rsl_history_estimate(const rsl_history *history, const rsl_history_rule *rule,
 		answer->unattributed += part * (snapshot->unattributed + statements.nobodys);
 		answer->arrivals += part * (statements.arrivals + statements.exempt);
 		answer->connects += part * (connections.arrivals + connections.exempt);
-		if (rule->max_connections >= 0)
-			answer->refused_connects += part * connections.arrivals *
-				share_above(connections.then, connections.arrived,
-							rule->max_connections);
+		refused = rule->max_connections < 0 ? 0 :
+			part * connections.arrivals *
+			share_above(connections.then, connections.arrived,
+						rule->max_connections);
+		/* who is refused by a full bulkhead uses up no rate */
+		refused += above_rate(rule->max_connection_rate, connection_burst,
+							  &connection_tokens,
+							  part * connections.arrivals - refused,
+							  (end - begin) / 1e6);
+		answer->refused_connects += refused;
 
 		span_us += end - begin;
 		running_us += statements.running_ticks / snapshot->ticks * (end - begin);
@@ -487,8 +504,8 @@ rsl_history_estimate(const rsl_history *history, const rsl_history_rule *rule,
 		if (connections.most > answer->max_sessions)
 			answer->max_sessions = connections.most;
 
-		by_rate = above_rate(rule, &tokens, part * statements.arrivals,
-							 (end - begin) / 1e6);
+		by_rate = above_rate(rule->max_rate, burst_of(rule->max_rate), &tokens,
+							 part * statements.arrivals, (end - begin) / 1e6);
 		add_to_block(rule, &observed, snapshot, part, &statements, &connections,
 					 by_rate);
 		add_to_block(rule, &enforced, snapshot, part, &statements, &connections,

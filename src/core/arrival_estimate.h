@@ -36,6 +36,8 @@ typedef struct rsl_history_rule
 	int64_t		max_wait_us;
 	double		max_rate;		/* per second */
 	int32_t		max_connections;
+	double		max_connection_rate;	/* per second */
+	int64_t		max_connection_wait_us;
 } rsl_history_rule;
 
 typedef struct rsl_history_answer

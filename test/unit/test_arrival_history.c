@@ -126,7 +126,7 @@ test_sums(size_t size, int ngroups, int ticks)
 	rule.statements[RSL_HISTORY_OTHER] = true;
 	rule.query = -1;
 	rule.max_running = rule.max_connections = rule.max_waiting = -1;
-	rule.max_rate = -1;
+	rule.max_rate = rule.max_connection_rate = -1;
 
 	rsl_history_init(history, size);
 	source.state = size + ngroups;
@@ -475,7 +475,7 @@ compare(const load *load, int limit, int max_waiting, double max_wait,
 	rule.max_running = limit;
 	rule.max_waiting = max_waiting;
 	rule.max_wait_us = llround(max_wait * 1e6);
-	rule.max_rate = -1;
+	rule.max_rate = rule.max_connection_rate = -1;
 	rule.max_connections = -1;
 	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
 
@@ -551,11 +551,97 @@ test_loads(void)
 		 worst_observed);
 }
 
+/* Rates, connections, interval: loads that need no chance. */
+static void
+test_exact(void)
+{
+	rsl_history_identity who = role(1);
+	rsl_history_identity super = role(2);
+	rsl_history_rule none;
+	rsl_history_rule rule;
+	rsl_history_answer answer;
+	int			number;
+	int			exempt;
+
+	super.exempt = 1;
+	rsl_history_init(history, 65536);
+	memset(&none, 0, sizeof(none));
+	none.query = none.max_running = none.max_waiting = none.max_connections = -1;
+	none.max_rate = none.max_connection_rate = -1;
+
+	/* 20 s of 5 transactions and a connection in each tick, of the SELECTs */
+	for (int t = 0; t < 200; t++)
+	{
+		rsl_history_tick tick;
+
+		memset(&tick, 0, sizeof(tick));
+		number = rsl_history_find_identity(history, &who);
+		exempt = rsl_history_find_identity(history, &super);
+		rsl_history_group(&tick, number, 0, 0)->arrivals = 5;
+		rsl_history_group(&tick, number, 1, 0)->arrivals = 1;
+		rsl_history_group(&tick, exempt, 0, 0)->arrivals = 2;
+		rsl_history_group(&tick, number, RSL_HISTORY_CONNECTIONS, 0)->arrivals = 1;
+		rsl_history_group(&tick, number, RSL_HISTORY_CONNECTIONS, 0)->running = 10 + t % 2;
+		tick.unattributed = 3;
+		rsl_history_add(history, t * TICK_US, (t + 1) * TICK_US, &tick);
+	}
+	none.statements[number] = none.connections[number] = true;
+
+	rsl_history_estimate(history, &none, 0, INT64_MAX, &answer);
+	is(llround(answer.arrivals), 1200, "all commands");
+	is(llround(answer.refused), 0, "no limit refuses nobody");
+	is(llround(answer.unattributed), 600, "what nobody knows");
+	is(answer.samples, 200, "all ticks");
+
+	rule = none;
+	rule.commands = 1;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.arrivals), 1000, "one command");
+	rsl_history_estimate(history, &rule, 50 * TICK_US, 75 * TICK_US + TICK_US / 2, &answer);
+	is(llround(answer.arrivals * 10), 1275, "a part of the time");
+	is(answer.from_us, 50 * TICK_US, "from");
+	is(answer.until_us, 75 * TICK_US + TICK_US / 2, "until");
+
+	rule.max_rate = 20;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.refused), 1000 - 20 * 20 - 20, "50 per second at a rate of 20, and 20 at once");
+	is(llround(answer.enforced_refused), 1000 - 20 * 20 - 20, "enforced, too");
+	rule.max_rate = 0;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.refused), 999, "a rate of 0 admits one");
+
+	rule = none;
+	rule.max_connection_rate = 4;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.connects), 200, "connections");
+	is(llround(answer.refused_connects), 200 - 4 * 20 - 4, "10 per second at a rate of 4");
+	rule.max_connection_wait_us = 500000;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.refused_connects), 200 - 4 * 20 - 6, "two more may wait");
+	rule.max_connections = 10;
+	rule.max_connection_rate = -1;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.refused_connects), 100, "every second one found 10");
+
+	rule = none;
+	rule.statements[exempt] = true;
+	rule.max_running = rule.max_waiting = 0;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.arrivals), 1600, "with those that are exempt");
+	is(llround(answer.refused), 1200, "who are not refused");
+
+	rule = none;
+	rule.query = RSL_HISTORY_NO_QUERY;
+	rsl_history_estimate(history, &rule, 0, INT64_MAX, &answer);
+	is(llround(answer.arrivals), 0, "a query that is not known matches nothing");
+}
+
 int
 main(void)
 {
 	test_dictionary();
 	test_memory();
+	test_exact();
 	test_loads();
 	return done_testing();
 }
