@@ -117,6 +117,13 @@ typedef struct rsl_turns
 	pg_atomic_uint32 in_turn[RSL_MAX_TURNS];
 	pg_atomic_uint32 nturns;
 	pg_atomic_uint32 watchman;	/* written under the pool's lock */
+
+	/*
+	 * Atomic, written under the pool's lock: the shortest patience (queue
+	 * target, or half of max_wait) of those who have queued since the queue
+	 * was empty
+	 */
+	pg_atomic_uint32 patience_ms;
 } rsl_turns;
 
 typedef struct rsl_address
@@ -315,8 +322,8 @@ typedef struct rsl_session
 	TimestampTz wait_start;		/* owner; 0 = does not wait */
 	uint64		query_id;		/* owner */
 
-	/* atomic, owner: since when the slot is kept; microseconds, monotonic */
-	pg_atomic_uint64 kept_since;
+	/* atomic, owner: until when the slot is kept; microseconds, monotonic */
+	pg_atomic_uint64 kept_until;
 
 	/* owner only: transactions admitted, by priority */
 	pg_atomic_uint64 admitted[RSL_NUM_PRIORITIES];

@@ -468,6 +468,9 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	pg_atomic_write_u32(&session->verdict, RSL_WAITING);
 	pg_atomic_write_u32(&session->waiting_for, (uint32) pool->number);
 	rsl_nodes[me].target_ms = (uint32) (options->target_us / 1000);
+	if (pool->number == RSL_SERVER_POOL)
+		rsl_turn_note_patience(pool, options->target_us > 0 ?
+							   options->target_us : options->timeout_us / 2);
 	rsl_wait_queue_push(&pool->queue, rsl_nodes, me, priority, now);
 	if (pg_atomic_read_u32(&rsl_shmem->turns.watchman) == 0)
 		choose_watchman(pool);
@@ -498,7 +501,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 			if (rsl_now_us() - now >= RSL_CLIENT_SURE_US)
 				rsl_end_if_client_gone(pool, priority);
 			if (pool->number == RSL_SERVER_POOL)
-				rsl_turn_begin(numbers->waiting, numbers->limit);
+				rsl_turn_begin();
 			/* not the abandoner's any more, but on_wake may throw */
 			if (options->on_wake)
 				options->on_wake(options->arg);

@@ -148,6 +148,7 @@ shmem_fill(void)
 		pg_atomic_init_u32(&shared->turns.in_turn[i], 0);
 	pg_atomic_init_u32(&shared->turns.nturns, 0);
 	pg_atomic_init_u32(&shared->turns.watchman, 0);
+	pg_atomic_init_u32(&shared->turns.patience_ms, 0);
 
 	for (int i = 0; i < shared->nbulkheads; i++)
 	{

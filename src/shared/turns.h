@@ -24,7 +24,8 @@ rsl_turn_concerned(void)
 		(pg_atomic_read_u64(&rsl_shmem->server.word) & RSL_WAIT_MASK) != 0;
 }
 
-extern void rsl_turn_begin(int waiting, int limit);
+extern void rsl_turn_note_patience(rsl_pool *pool, int64 patience_us);
+extern void rsl_turn_begin(void);
 extern bool rsl_turn_keep(rsl_session *session);
 extern bool rsl_turn_resume(rsl_session *session, rsl_priority priority);
 extern void rsl_turn_forget(rsl_session *session);
