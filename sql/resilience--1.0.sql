@@ -192,7 +192,10 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT dropped_total bigint,
 	OUT retried_total bigint,
 	OUT preempted_running_total bigint,
-	OUT reverted_at timestamptz
+	OUT reverted_at timestamptz,
+	OUT cpu_seconds_total float8,
+	OUT cpu_debt_seconds float8,
+	OUT refused_budget_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 REVOKE ALL ON FUNCTION resilience.bulkhead_statistics() FROM PUBLIC;
@@ -235,11 +238,32 @@ SELECT d.name,
 	s.dropped_total,
 	s.retried_total,
 	s.preempted_running_total,
-	s.reverted_at
+	s.reverted_at,
+	s.cpu_seconds_total,
+	s.cpu_debt_seconds,
+	s.refused_budget_total
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS
 	'bulkheads of this database: conditions, limits, live numbers and totals (NULL for what is not committed)';
+
+CREATE FUNCTION resilience.query_cost_statistics(
+	OUT query_id bigint,
+	OUT mean_cost float8,
+	OUT mean_cpu_ms float8
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
+REVOKE ALL ON FUNCTION resilience.query_cost_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.query_cost_statistics() IS
+	'internal: numbers behind the view query_costs';
+
+CREATE VIEW resilience.query_costs AS
+SELECT * FROM resilience.query_cost_statistics();
+COMMENT ON VIEW resilience.query_costs IS
+	'what CPU budgets have learnt about queries: planned cost and CPU time, moving averages';
+
+GRANT SELECT ON resilience.query_costs TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.query_cost_statistics() TO pg_monitor;
 
 CREATE FUNCTION resilience.my_bulkheads() RETURNS text[]
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;

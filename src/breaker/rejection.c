@@ -9,10 +9,9 @@
 
 #include "breaker/rejection.h"
 #include "lib/stringinfo.h"
+#include "shared/errcodes.h"
 #include "shared/refusal_log.h"
 #include "utils/builtins.h"
-
-#define ERRCODE_BULKHEAD_FULL	MAKE_SQLSTATE('5','3','R','0','1')
 
 /* when to come back to a server that is only busy, or is being tried */
 #define BUSY_RETRY_AFTER_MS		100

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "policy/match.h"
+#include "shared/budget.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/statistics.h"
@@ -20,8 +21,17 @@
 
 PG_FUNCTION_INFO_V1(bulkhead_statistics);
 PG_FUNCTION_INFO_V1(my_bulkheads);
+PG_FUNCTION_INFO_V1(query_cost_statistics);
 
-#define STATISTICS_COLUMNS	15
+#define STATISTICS_COLUMNS	18
+#define COST_COLUMNS		3
+
+static double
+cpu_debt_seconds(rsl_budget *budget)
+{
+	return rsl_cpu_debt(pg_atomic_read_u64(&budget->debt),
+						rsl_budget_number(&budget->rate), rsl_now_us()) / 1e6;
+}
 
 /*
  * bulkhead_statistics() returns setof record
@@ -30,7 +40,8 @@ PG_FUNCTION_INFO_V1(my_bulkheads);
  * waiting, admitted_total, refused_connections_total,
  * refused_statements_total, timed_out_total, preempted_total,
  * wait_seconds_total, client_gone_total, dropped_total, retried_total,
- * preempted_running_total, reverted_at.
+ * preempted_running_total, reverted_at, cpu_seconds_total, cpu_debt_seconds,
+ * refused_budget_total.
  */
 Datum
 bulkhead_statistics(PG_FUNCTION_ARGS)
@@ -70,6 +81,9 @@ bulkhead_statistics(PG_FUNCTION_ARGS)
 		values[13] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->preempted_running));
 		nulls[14] = bulkhead->reverted_at == 0;
 		values[14] = TimestampTzGetDatum(bulkhead->reverted_at);
+		values[15] = Float8GetDatum(pg_atomic_read_u64(&bulkhead->budget.cpu_us) / 1e6);
+		values[16] = Float8GetDatum(cpu_debt_seconds(&bulkhead->budget));
+		values[17] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->budget.refused));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	LWLockRelease(rsl_stats_lock);
@@ -111,4 +125,35 @@ my_bulkheads(PG_FUNCTION_ARGS)
 
 	PG_RETURN_ARRAYTYPE_P(construct_array(names, n, TEXTOID, -1, false,
 										  TYPALIGN_INT));
+}
+
+/*
+ * query_cost_statistics() returns setof record
+ *
+ * What budgets have learnt about queries: query_id, mean_cost (the planner's
+ * unit), mean_cpu_ms (CPU time of the transactions that began with it).
+ */
+Datum
+query_cost_statistics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+
+	for (int i = 0; i < RSL_QUERY_COSTS; i++)
+	{
+		uint64		query_id = pg_atomic_read_u64(&rsl_query_costs[i].query_id);
+		uint64		word = rsl_query_cost_lookup(query_id);
+		Datum		values[COST_COLUMNS];
+		bool		nulls[COST_COLUMNS] = {0};
+
+		if (word == 0)
+			continue;
+		values[0] = Int64GetDatum((int64) query_id);
+		values[1] = Float8GetDatum(rsl_cost_mean_cost(word));
+		values[2] = Float8GetDatum(rsl_cost_mean_cpu(word) / 1000);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
 }

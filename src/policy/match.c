@@ -228,6 +228,7 @@ rsl_match_session(void)
 			sizeof(list->application_name));
 	list->default_priority = -1;
 	list->unconditional = 0;
+	list->budgets = 0;
 
 	ncandidates = rsl_match_candidates(me->database, &candidates);
 	connects = palloc0(ncandidates + 1);
@@ -285,6 +286,8 @@ rsl_match_session(void)
 		me->matches[n].uid = candidates[i].uid;
 		add_statement_conditions(n, &policy->conditions);
 
+		if (rsl_policy_has_budget(policy))
+			list->budgets |= UINT32_C(1) << n;
 		list->priorities[n] = policy->mode == RSL_MODE_ENFORCE ?
 			policy->priority : -1;
 		if ((list->unconditional & (UINT32_C(1) << n)) != 0)

@@ -38,6 +38,7 @@ typedef struct rsl_match_list
 	char		application_name[NAMEDATALEN];
 	int			default_priority;	/* from bulkheads that match any
 									 * statement, or -1 */
+	uint32		budgets;		/* bit i: match i has a budget */
 	uint32		unconditional;	/* bit i: match i whatever the statement */
 	uint32		commands[RSL_MAX_MATCHES];	/* 0 = any */
 	int64		query_ids[RSL_MAX_MATCHES]; /* 0 = any */

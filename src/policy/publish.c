@@ -35,6 +35,7 @@
 #include "policy/query_ids.h"
 #include "policy/settings.h"
 #include "shared/overload.h"
+#include "shared/budget.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
@@ -318,6 +319,7 @@ enforce_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy,
 	pg_atomic_write_u32(&bulkhead->mode, bulkhead->reverted_at != 0 ?
 						RSL_MODE_OBSERVE : policy->mode);
 	pg_atomic_write_u32(&bulkhead->max_wait_ms, policy->max_wait_ms);
+	rsl_budget_publish(&bulkhead->budget, limits ? policy : NULL);
 	pg_atomic_write_u32(&bulkhead->pool.max_waiting,
 						policy->max_waiting < 0 ? (uint32) RSL_LANE_MASK :
 						(uint32) policy->max_waiting);
@@ -352,6 +354,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		LWLockRelease(rsl_stats_lock);
 		bulkhead->pool.last_grant = 0;
 		bulkhead->pool.grant_interval = 0;
+		rsl_budget_init(&bulkhead->budget);
 		enforce_policy(bulkhead, policy, true);
 		return i;
 	}
@@ -366,6 +369,7 @@ retire_entry(int index)
 
 	bulkhead->published = false;
 	pg_atomic_write_u32(&bulkhead->pool.max_running, (uint32) RSL_UNLIMITED);
+	rsl_budget_publish(&bulkhead->budget, NULL);
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 		rsl_connection_give(&rsl_sessions[s], index);
 }
@@ -376,6 +380,7 @@ announce(void)
 {
 	uint32		n = 0;
 	bool		query_ids = false;
+	bool		budgets = false;
 
 	rsl_shmem->next_expiry = DT_NOEND;
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
@@ -388,11 +393,14 @@ announce(void)
 		query_ids |= !bulkhead->expired &&
 			bulkhead->policy.mode != RSL_MODE_OFF &&
 			bulkhead->policy.conditions.query_id != 0;
+		budgets |= (pg_atomic_read_u32(&bulkhead->budget.flags) &
+					RSL_BUDGET_CPU) != 0;
 		if (!bulkhead->expired &&
 			bulkhead->policy.expires_at < rsl_shmem->next_expiry)
 			rsl_shmem->next_expiry = bulkhead->policy.expires_at;
 	}
 	rsl_want_query_ids(RSL_QUERY_IDS_BULKHEADS, query_ids);
+	rsl_want_query_ids(RSL_QUERY_IDS_BUDGETS, budgets);
 	pg_atomic_write_u32(&rsl_shmem->nmatchable, n);
 	pg_write_barrier();
 	pg_atomic_fetch_add_u64(&rsl_shmem->generation, 1);
@@ -558,6 +566,7 @@ rsl_publish_expiries(void)
 			bulkhead->policy.expires_at > now)
 			continue;
 		bulkhead->expired = true;
+		rsl_budget_publish(&bulkhead->budget, NULL);
 		pg_atomic_write_u32(&bulkhead->pool.max_running,
 							(uint32) RSL_UNLIMITED);
 		for (int s = 0; s < rsl_shmem->nsessions; s++)

@@ -178,6 +178,14 @@ typedef struct rsl_bulkhead_policy
 	double		auto_revert_refusal_rate;	/* 0 .. 1 */
 } rsl_bulkhead_policy;
 
+/* Does it judge what transactions cost, or how many come? */
+static inline bool
+rsl_policy_has_budget(const rsl_bulkhead_policy *policy)
+{
+	return policy->cpu_share >= 0 || policy->max_statement_cost >= 0 ||
+		policy->max_rate >= 0;
+}
+
 /* Does it judge statements, rather than sessions?  Then connections are not. */
 static inline bool
 rsl_conditions_judge_statements(const rsl_conditions *conditions)
@@ -197,6 +205,34 @@ typedef struct rsl_overload
 	/* atomic: the budget for retries, see core/token_bucket.h */
 	pg_atomic_uint64 retry_word;
 } rsl_overload;
+
+/* rsl_budget.flags: which budgets a bulkhead has */
+#define RSL_BUDGET_CPU				0x01
+#define RSL_BUDGET_COST				0x02
+#define RSL_BUDGET_RATE				0x04
+#define RSL_BUDGET_ONLY_UNDER_LOAD	0x08
+
+/* See budget.c.  Atomics all; 80 bytes for each bulkhead. */
+typedef struct rsl_budget
+{
+	/*
+	 * What the policy says, as the statement path reads it: written by
+	 * whoever publishes.  Doubles, by their bits.
+	 */
+	pg_atomic_uint32 flags;		/* RSL_BUDGET_*; 0 = none */
+	pg_atomic_uint64 rate;		/* CPU time that is paid off per time */
+	pg_atomic_uint64 burst_us;
+	pg_atomic_uint64 max_cost;
+	pg_atomic_uint64 max_rate;	/* per second */
+
+	pg_atomic_uint64 debt;		/* core/cpu_budget.h */
+	pg_atomic_uint64 arrivals;	/* core/arrival_rate.h */
+	pg_atomic_uint64 typical;	/* cost of its queries, core/cpu_budget.h */
+
+	/* totals */
+	pg_atomic_uint64 cpu_us;
+	pg_atomic_uint64 refused;
+} rsl_budget;
 
 typedef struct rsl_bulkhead
 {
@@ -234,6 +270,7 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 wait_us;
 	uint64		admitted_before_reset;
 	rsl_overload overload;
+	rsl_budget	budget;
 
 	/* atomic: when a refusal in observe mode was last logged, in ticks */
 	pg_atomic_uint32 last_logged;
@@ -317,6 +354,16 @@ typedef struct rsl_session
 	 * compare-and-swap from 0; the owner takes it out.
 	 */
 	pg_atomic_uint64 doom;
+
+	/*
+	 * CPU time that was charged to bulkheads with a budget (budget.c).
+	 * cpu_charged is atomic, 0 = this transaction is not charged; the owner
+	 * sets the others while it is 0, and parallel workers add to theirs.
+	 */
+	pg_atomic_uint64 cpu_charged;
+	pg_atomic_uint64 worker_cpu_us;
+	int64		cpu_start;		/* of the process, microseconds */
+	uint32		budget_bits;	/* bit i: match i is charged */
 
 	TimestampTz run_start;		/* owner */
 	TimestampTz wait_start;		/* owner; 0 = does not wait */

@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "port/pg_bitutils.h"
+#include "shared/budget.h"
 #include "shared/cancel.h"
 #include "shared/pool.h"
 #include "shared/session.h"
@@ -98,6 +99,8 @@ release(rsl_session *session, bool may_keep)
 void
 rsl_session_release(void)
 {
+	if (unlikely(rsl_budget_is_open))
+		rsl_budget_settle(false);
 	rsl_admitted = false;
 	release(rsl_me, false);
 }
@@ -336,6 +339,7 @@ rsl_session_clean(rsl_session *session)
 		rsl_connection_give(session, i);
 	rsl_session_fold(session);
 	session->status = NULL;
+	pg_atomic_write_u64(&session->cpu_charged, 0);
 	rsl_cancel_detach(session);
 }
 
@@ -349,6 +353,8 @@ session_exit(int code, Datum arg)
 
 	if (session == NULL)
 		return;
+	if (rsl_budget_is_open)
+		rsl_budget_settle(false);
 	rsl_admitted = false;
 	rsl_me = NULL;
 	rsl_session_clean(session);

@@ -11,6 +11,7 @@
 #include "policy/settings.h"
 #include "shared/arrivals.h"
 #include "shared/breakers.h"
+#include "shared/budget.h"
 #include "shared/layout.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
@@ -41,6 +42,7 @@ typedef struct shmem_parts
 	Size		breakers;
 	Size		retry;
 	Size		arrivals;
+	Size		budget;
 	Size		total;
 } shmem_parts;
 
@@ -68,6 +70,8 @@ shmem_layout(void)
 	size = add_size(size, CACHELINEALIGN(rsl_retry_shmem_size()));
 	parts.arrivals = size;
 	size = add_size(size, CACHELINEALIGN(rsl_arrivals_shmem_size()));
+	parts.budget = size;
+	size = add_size(size, CACHELINEALIGN(rsl_budget_shmem_size()));
 	parts.total = size;
 	return parts;
 }
@@ -164,12 +168,15 @@ shmem_fill(void)
 		pg_atomic_init_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_init_u64(&bulkhead->wait_us, 0);
 		rsl_overload_init(&bulkhead->overload);
+		rsl_budget_init(&bulkhead->budget);
 	}
 	for (int i = 0; i < shared->nsessions; i++)
 	{
 		rsl_session *session = &rsl_sessions[i];
 
 		pg_atomic_init_u64(&session->doom, 0);
+		pg_atomic_init_u64(&session->cpu_charged, 0);
+		pg_atomic_init_u64(&session->worker_cpu_us, 0);
 		pg_atomic_init_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
 		for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 			pg_atomic_init_u64(&session->admitted[c], 0);
@@ -181,6 +188,7 @@ shmem_fill(void)
 	rsl_breakers_shmem_init();
 	rsl_retry_shmem_init((char *) shared + shmem_layout().retry);
 	rsl_arrivals_shmem_init();
+	rsl_budget_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -205,6 +213,7 @@ shmem_startup(void)
 		((char *) rsl_shmem + parts.connection_bits);
 	rsl_breakers_shmem_place((char *) rsl_shmem + parts.breakers);
 	rsl_arrivals_shmem_place((char *) rsl_shmem + parts.arrivals);
+	rsl_budget_shmem_place((char *) rsl_shmem + parts.budget);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

@@ -13,6 +13,7 @@
 #include "compat.h"
 
 #include "shared/breakers.h"
+#include "shared/budget.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/statistics.h"
@@ -140,10 +141,12 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
 		rsl_overload_reset(&bulkhead->overload);
+		rsl_budget_reset_statistics(&bulkhead->budget);
 	}
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 		rsl_breaker_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
+	rsl_query_costs_forget();
 	rsl_retry_reset_statistics();
 }

@@ -22,6 +22,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "bulkhead/budget.h"
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "shared/overload.h"
@@ -420,6 +421,24 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		refuse(a, bulkhead, verdict, &numbers, true);
 }
 
+/* Is this transaction never refused, whatever it costs? */
+static bool
+exempt_from_budgets(void *arg)
+{
+	return rsl_matches.superuser || must_not_wait(arg);
+}
+
+/* Judge this transaction by budgets, before it takes anything. */
+static void
+judge_budgets(admission *a, uint32 bits, const rsl_statement *statement)
+{
+	rsl_budget_request request = {bits, statement->stmt,
+		rsl_statement_query_id(statement), a->priority,
+	exempt_from_budgets, a};
+
+	rsl_budget_judge(&request);
+}
+
 /* Take a slot of one pool for this transaction. */
 static inline void
 take_slot(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, uint32 unit)
@@ -476,6 +495,9 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 			   rsl_mode_setting == RSL_MODE_ENFORCE);
 	}
 
+	if (unlikely((matched & rsl_matches.budgets) != 0))
+		judge_budgets(&a, matched & rsl_matches.budgets, &statement);
+
 	for (uint32 left = matched; left != 0; left &= left - 1)
 	{
 		int			i = pg_rightmost_one_pos32(left);
@@ -519,6 +541,8 @@ rsl_charge_statement(const PlannedStmt *stmt, const char *text,
 
 	if (added == 0)
 		return;
+	if (unlikely((added & rsl_matches.budgets) != 0))
+		rsl_budget_add(added & rsl_matches.budgets);
 	rsl_session_bump();
 	for (uint32 left = added; left != 0; left &= left - 1)
 	{

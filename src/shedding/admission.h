@@ -10,12 +10,8 @@
 
 #include "executor/execdesc.h"
 #include "nodes/plannodes.h"
+#include "shared/errcodes.h"
 #include "shared/session.h"
-
-#define ERRCODE_BULKHEAD_FULL		MAKE_SQLSTATE('5','3','R','0','1')
-#define ERRCODE_STATEMENT_SHED		MAKE_SQLSTATE('5','3','R','0','2')
-#define ERRCODE_WAIT_TIMED_OUT		MAKE_SQLSTATE('5','3','R','0','3')
-#define ERRCODE_PREEMPTED			MAKE_SQLSTATE('5','3','R','0','4')
 
 extern void rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 								  QueryDesc *queryDesc);

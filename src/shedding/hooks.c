@@ -15,11 +15,13 @@
  */
 #include "compat.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
+#include "shared/budget.h"
 #include "shared/cancel.h"
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
@@ -69,6 +71,8 @@ executor_start(QueryDesc *queryDesc, int eflags)
 	if (rsl_me != NULL && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		statement_starts(queryDesc->plannedstmt, queryDesc->sourceText,
 						 queryDesc);
+	else if (unlikely(IsParallelWorker()))
+		rsl_budget_worker_starts();
 
 	if (prev_executor_start)
 		prev_executor_start(queryDesc, eflags);
@@ -275,7 +279,11 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			if (rsl_admitted && utility_depth == 0)
+			{
+				if (unlikely(rsl_budget_is_open))
+					rsl_budget_settle(event != XACT_EVENT_ABORT);
 				rsl_session_end_transaction();
+			}
 			break;
 		default:
 			break;

@@ -28,6 +28,7 @@
 #include "policy/settings.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "shared/budget.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
@@ -304,6 +305,7 @@ tick(void)
 
 	rsl_publish_expiries();
 	look_at_sessions();
+	rsl_budget_charge_running();
 	rsl_look_at_arrivals();
 	rsl_look_at_refusals();
 
