@@ -333,11 +333,13 @@ sub kill_postmaster
 	return $all_gone;
 }
 
-# Compile pipeline.c; returns the program's path.
+# Compile pipeline.c, or another client; returns the program's path.
 sub build_libpq_client
 {
+	my ($name) = @_;
+	$name //= 'pipeline';
 	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-	my $program = PostgreSQL::Test::Utils::tempdir() . '/pipeline';
+	my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
 	my %config;
 
 	for my $item (qw(cc includedir libdir))
@@ -351,7 +353,7 @@ sub build_libpq_client
 		'-Wall', '-O1', '-pthread', "-I$config{includedir}",
 		'-I/usr/include/postgresql',
 		'-o', $program,
-		dirname(__FILE__) . '/../t/pipeline.c',
+		dirname(__FILE__) . "/../t/$name.c",
 		"-L$config{libdir}", '-lpq');
 	note("@command");
 	PostgreSQL::Test::Utils::system_or_bail(@command);
