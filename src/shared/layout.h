@@ -6,7 +6,7 @@
  * Sizes are fixed at server start from max_connections and
  * resilience.max_bulkheads.  Three arrays follow the header: bulkheads,
  * sessions, and the words of the sessions' connection bitmaps; then what
- * breakers.h describes.
+ * breakers.h, retry_budget.h and arrivals.h describe.
  *
  * Locks (all in the named tranche "resilience"), in the order in which they
  * may be taken together:
