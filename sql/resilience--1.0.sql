@@ -195,7 +195,8 @@ CREATE FUNCTION resilience.bulkhead_statistics(
 	OUT reverted_at timestamptz,
 	OUT cpu_seconds_total float8,
 	OUT cpu_debt_seconds float8,
-	OUT refused_budget_total bigint
+	OUT refused_budget_total bigint,
+	OUT no_compartment_total bigint
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 REVOKE ALL ON FUNCTION resilience.bulkhead_statistics() FROM PUBLIC;
@@ -241,7 +242,8 @@ SELECT d.name,
 	s.reverted_at,
 	s.cpu_seconds_total,
 	s.cpu_debt_seconds,
-	s.refused_budget_total
+	s.refused_budget_total,
+	s.no_compartment_total
 FROM resilience.bulkhead_definitions d
 	LEFT JOIN resilience.bulkhead_statistics() s USING (name);
 COMMENT ON VIEW resilience.bulkheads IS
@@ -264,6 +266,28 @@ COMMENT ON VIEW resilience.query_costs IS
 
 GRANT SELECT ON resilience.query_costs TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.query_cost_statistics() TO pg_monitor;
+
+CREATE FUNCTION resilience.compartment_statistics(
+	OUT bulkhead text,
+	OUT value text,
+	OUT running int,
+	OUT waiting int,
+	OUT admitted_total bigint,
+	OUT refused_statements_total bigint,
+	OUT timed_out_total bigint,
+	OUT preempted_total bigint,
+	OUT wait_seconds_total float8,
+	OUT last_used timestamptz
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
+REVOKE ALL ON FUNCTION resilience.compartment_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.compartment_statistics() IS
+	'internal: live numbers behind the view compartments';
+
+CREATE VIEW resilience.compartments AS
+SELECT * FROM resilience.compartment_statistics();
+COMMENT ON VIEW resilience.compartments IS
+	'compartments of this database''s bulkheads, one for each value of a tag: live numbers and totals';
 
 CREATE FUNCTION resilience.my_bulkheads() RETURNS text[]
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
@@ -740,7 +764,8 @@ CREATE FUNCTION resilience.session_activity(
 	OUT bulkheads text[],
 	OUT wait_start timestamptz,
 	OUT run_start timestamptz,
-	OUT query_id bigint
+	OUT query_id bigint,
+	OUT compartments text[]
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
 REVOKE ALL ON FUNCTION resilience.session_activity() FROM PUBLIC;
@@ -758,7 +783,8 @@ SELECT a.pid,
 	CASE WHEN s.backend_start IS NOT NULL THEN a.bulkheads END AS bulkheads,
 	CASE WHEN s.backend_start IS NOT NULL THEN a.wait_start END AS wait_start,
 	CASE WHEN s.backend_start IS NOT NULL THEN a.run_start END AS run_start,
-	CASE WHEN s.backend_start IS NOT NULL THEN a.query_id END AS query_id
+	CASE WHEN s.backend_start IS NOT NULL THEN a.query_id END AS query_id,
+	CASE WHEN s.backend_start IS NOT NULL THEN a.compartments END AS compartments
 FROM resilience.session_activity() a
 	JOIN pg_catalog.pg_stat_activity s USING (pid);
 COMMENT ON VIEW resilience.activity IS
@@ -798,11 +824,12 @@ COMMENT ON FUNCTION resilience.cancel_statistics() IS
 --
 
 GRANT USAGE ON SCHEMA resilience TO PUBLIC;
-GRANT SELECT ON resilience.bulkheads, resilience.breakers,
+GRANT SELECT ON resilience.bulkheads, resilience.compartments, resilience.breakers,
 	resilience.fallbacks,
 	resilience.load_shedder, resilience.load_by_priority, resilience.activity
 	TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.bulkhead_statistics(),
+	resilience.compartment_statistics(),
 	resilience.breaker_statistics(),
 	resilience.load_shedder_statistics(), resilience.priority_statistics(),
 	resilience.session_activity() TO pg_monitor;

@@ -7,23 +7,27 @@
  */
 #include "compat.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "policy/match.h"
 #include "shared/budget.h"
+#include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/statistics.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(bulkhead_statistics);
+PG_FUNCTION_INFO_V1(compartment_statistics);
 PG_FUNCTION_INFO_V1(my_bulkheads);
 PG_FUNCTION_INFO_V1(query_cost_statistics);
 
-#define STATISTICS_COLUMNS	18
+#define STATISTICS_COLUMNS	19
 #define COST_COLUMNS		3
 
 static double
@@ -32,6 +36,7 @@ cpu_debt_seconds(rsl_budget *budget)
 	return rsl_cpu_debt(pg_atomic_read_u64(&budget->debt),
 						rsl_budget_number(&budget->rate), rsl_now_us()) / 1e6;
 }
+#define COMPARTMENT_COLUMNS	10
 
 /*
  * bulkhead_statistics() returns setof record
@@ -41,7 +46,8 @@ cpu_debt_seconds(rsl_budget *budget)
  * refused_statements_total, timed_out_total, preempted_total,
  * wait_seconds_total, client_gone_total, dropped_total, retried_total,
  * preempted_running_total, reverted_at, cpu_seconds_total, cpu_debt_seconds,
- * refused_budget_total.
+ * refused_budget_total,
+ * no_compartment_total.
  */
 Datum
 bulkhead_statistics(PG_FUNCTION_ARGS)
@@ -84,9 +90,93 @@ bulkhead_statistics(PG_FUNCTION_ARGS)
 		values[15] = Float8GetDatum(pg_atomic_read_u64(&bulkhead->budget.cpu_us) / 1e6);
 		values[16] = Float8GetDatum(cpu_debt_seconds(&bulkhead->budget));
 		values[17] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->budget.refused));
+		values[18] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->no_compartment));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	LWLockRelease(rsl_stats_lock);
+	LWLockRelease(rsl_config_lock);
+	return (Datum) 0;
+}
+
+/* A row for a compartment, or, if it is NULL, for those that found none. */
+static void
+put_compartment(ReturnSetInfo *rsinfo, rsl_bulkhead *bulkhead,
+				rsl_compartment *compartment, bool show_value,
+				int32 running, int32 waiting)
+{
+	Datum		values[COMPARTMENT_COLUMNS];
+	bool		nulls[COMPARTMENT_COLUMNS] = {0};
+
+	values[0] = CStringGetTextDatum(bulkhead->policy.name);
+	values[2] = Int32GetDatum(running);
+	values[3] = Int32GetDatum(waiting);
+	if (compartment == NULL)
+	{
+		nulls[1] = true;
+		values[4] = Int64GetDatum(pg_atomic_read_u64(&bulkhead->no_compartment));
+		for (int i = 5; i < COMPARTMENT_COLUMNS; i++)
+			nulls[i] = true;
+	}
+	else
+	{
+		char		shown[RSL_COMPARTMENT_SHOWN_LEN];
+
+		nulls[1] = !show_value;
+		if (show_value)
+			values[1] = CStringGetTextDatum(rsl_compartment_value(compartment, shown));
+		values[4] = Int64GetDatum(pg_atomic_read_u64(&compartment->admitted));
+		values[5] = Int64GetDatum((int64) pg_atomic_read_u32(&compartment->refused));
+		values[6] = Int64GetDatum((int64) pg_atomic_read_u32(&compartment->timed_out));
+		values[7] = Int64GetDatum((int64) pg_atomic_read_u32(&compartment->preempted));
+		values[8] = Float8GetDatum(pg_atomic_read_u64(&compartment->wait_us) / 1e6);
+		values[9] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&compartment->last_used));
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * compartment_statistics() returns setof record
+ *
+ * Live numbers of the compartments of this database's bulkheads: bulkhead,
+ * value, running, waiting, admitted_total, refused_statements_total,
+ * timed_out_total, preempted_total, wait_seconds_total, last_used.  Values
+ * are NULL for who may not see what other roles do.  A bulkhead some of whose
+ * values found no compartment has one row more, without a value.
+ */
+Datum
+compartment_statistics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		show_value;
+	int			npools;
+	int32	   *running;
+	int32	   *waiting;
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+	show_value = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	npools = rsl_npools();
+	running = palloc(npools * sizeof(int32));
+	waiting = palloc(npools * sizeof(int32));
+	rsl_count_pools(npools, running, waiting);
+	for (int i = 0; i < npools; i++)
+	{
+		rsl_pool   *pool = rsl_pool_by_number(i);
+		rsl_compartment *compartment = rsl_compartment_of(pool);
+		rsl_bulkhead *bulkhead = rsl_pool_bulkhead(pool);
+
+		if (!bulkhead->published ||
+			bulkhead->policy.home_database != MyDatabaseId)
+			continue;
+		if (compartment ?
+			pg_atomic_read_u32(&compartment->uid) == bulkhead->uid :
+			bulkhead->policy.conditions.tag_any_value &&
+			pg_atomic_read_u64(&bulkhead->no_compartment) > 0)
+			put_compartment(rsinfo, bulkhead, compartment, show_value,
+							running[i], waiting[i]);
+	}
 	LWLockRelease(rsl_config_lock);
 	return (Datum) 0;
 }

@@ -169,7 +169,7 @@ add_statement_conditions(int n, const rsl_conditions *conditions)
 
 	list->commands[n] = conditions->commands;
 	list->query_ids[n] = conditions->query_id;
-	list->tag_any_value[n] = conditions->tag_any_value;
+	list->compartment[n] = -1;
 	if (conditions->tag_key[0] != '\0')
 	{
 		strlcpy(list->tag_values[n], conditions->tag_value, RSL_TAG_LEN);
@@ -186,6 +186,8 @@ add_statement_conditions(int n, const rsl_conditions *conditions)
 		}
 	}
 	list->tag_of[n] = tag;
+	if (tag >= 0 && conditions->tag_any_value)
+		list->by_value |= UINT32_C(1) << n;
 
 	if (rsl_conditions_judge_statements(conditions))
 		list->uses_statement = true;
@@ -229,6 +231,7 @@ rsl_match_session(void)
 	list->default_priority = -1;
 	list->unconditional = 0;
 	list->budgets = 0;
+	list->by_value = 0;
 
 	ncandidates = rsl_match_candidates(me->database, &candidates);
 	connects = palloc0(ncandidates + 1);
@@ -249,7 +252,7 @@ rsl_match_session(void)
 		/* its statements: by session user and application_name of now */
 		if (list->role != me->role)
 			is_member = rsl_conditions_is_member(&policy->conditions, list->role);
-		if (policy->mode == RSL_MODE_OFF || policy->conditions.tag_any_value)
+		if (policy->mode == RSL_MODE_OFF)
 			continue;
 		if (policy->conditions.application_name[0] != '\0' && is_member)
 			list->uses_application_name = true;
@@ -282,7 +285,7 @@ rsl_match_session(void)
 			overflow = true;
 			continue;
 		}
-		me->matches[n].index = index;
+		me->matches[n].index = me->matches[n].pool = index;
 		me->matches[n].uid = candidates[i].uid;
 		add_statement_conditions(n, &policy->conditions);
 
@@ -365,7 +368,7 @@ rsl_match_statement(const rsl_statement *statement)
 			rsl_tag    *tag = &list->tags[list->tag_of[i]];
 
 			if (!tag->found ||
-				(!list->tag_any_value[i] &&
+				((list->by_value & (UINT32_C(1) << i)) == 0 &&
 				 (tag->cut || strcmp(tag->value, list->tag_values[i]) != 0)))
 				continue;
 		}

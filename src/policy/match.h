@@ -46,7 +46,8 @@ typedef struct rsl_match_list
 	/* conditions on tags: each key once in "tags", which tells its value */
 	int			ntags;
 	int			tag_of[RSL_MAX_MATCHES];	/* in tags, or -1 */
-	bool		tag_any_value[RSL_MAX_MATCHES];
+	uint32		by_value;		/* bit i: match i has compartments */
+	int			compartment[RSL_MAX_MATCHES];	/* used last, or -1 */
 	char		tag_values[RSL_MAX_MATCHES][RSL_TAG_LEN];
 	char		tag_keys[RSL_MAX_MATCHES][RSL_TAG_LEN];
 	rsl_tag		tags[RSL_MAX_MATCHES + 1];	/* one more: the priority */

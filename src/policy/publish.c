@@ -34,6 +34,7 @@
 #include "policy/publish.h"
 #include "policy/query_ids.h"
 #include "policy/settings.h"
+#include "shared/compartments.h"
 #include "shared/overload.h"
 #include "shared/budget.h"
 #include "shared/pool.h"
@@ -216,7 +217,8 @@ entry_is_free(rsl_bulkhead *bulkhead)
 {
 	return !bulkhead->published &&
 		(pg_atomic_read_u64(&bulkhead->pool.word) == 0) &&
-		pg_atomic_read_u32(&bulkhead->connections) == 0;
+		pg_atomic_read_u32(&bulkhead->connections) == 0 &&
+		!rsl_compartments_in_use((int) (bulkhead - rsl_bulkheads));
 }
 
 static int
@@ -325,6 +327,7 @@ enforce_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy,
 						(uint32) policy->max_waiting);
 	pg_atomic_write_u32(&bulkhead->pool.max_running,
 						(uint32) (limits ? policy->max_running : RSL_UNLIMITED));
+	rsl_compartments_apply_limits((int) (bulkhead - rsl_bulkheads));
 	if (!expired && policy->expires_at < rsl_shmem->next_expiry)
 		rsl_shmem->next_expiry = policy->expires_at;
 }
@@ -349,6 +352,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
 		rsl_overload_reset(&bulkhead->overload);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
+		pg_atomic_write_u64(&bulkhead->no_compartment, 0);
 		pg_atomic_write_u32(&bulkhead->last_logged, 0);
 		bulkhead->admitted_before_reset = 0;
 		LWLockRelease(rsl_stats_lock);
@@ -370,6 +374,7 @@ retire_entry(int index)
 	bulkhead->published = false;
 	pg_atomic_write_u32(&bulkhead->pool.max_running, (uint32) RSL_UNLIMITED);
 	rsl_budget_publish(&bulkhead->budget, NULL);
+	rsl_compartments_apply_limits(index);
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 		rsl_connection_give(&rsl_sessions[s], index);
 }
@@ -410,10 +415,12 @@ announce(void)
 static void
 dispatch_all(void)
 {
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	for (int i = 0; i < rsl_npools(); i++)
 	{
-		if (pg_atomic_read_u64(&rsl_bulkheads[i].pool.word) & RSL_WAIT_MASK)
-			rsl_pool_dispatch(&rsl_bulkheads[i].pool);
+		rsl_pool   *pool = rsl_pool_by_number(i);
+
+		if (pg_atomic_read_u64(&pool->word) & RSL_WAIT_MASK)
+			rsl_pool_dispatch(pool);
 	}
 }
 
@@ -569,6 +576,7 @@ rsl_publish_expiries(void)
 		rsl_budget_publish(&bulkhead->budget, NULL);
 		pg_atomic_write_u32(&bulkhead->pool.max_running,
 							(uint32) RSL_UNLIMITED);
+		rsl_compartments_apply_limits(i);
 		for (int s = 0; s < rsl_shmem->nsessions; s++)
 			rsl_connection_give(&rsl_sessions[s], i);
 		ereport(LOG,

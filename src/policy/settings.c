@@ -36,6 +36,7 @@ double		rsl_max_connection_rate = -1;
 int			rsl_max_connection_wait = 500;
 int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
+int			rsl_max_compartments = 128;
 int			rsl_history_size = 16;
 
 bool		rsl_priority_is_explicit = false;
@@ -294,6 +295,13 @@ rsl_define_settings(void)
 							NULL,
 							&rsl_max_bulkheads,
 							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_compartments",
+							"Room for compartments in shared memory: values of tags that are in use at once.",
+							NULL,
+							&rsl_max_compartments,
+							128, 0, 10000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.max_breakers",

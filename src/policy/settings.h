@@ -34,6 +34,7 @@ extern int	rsl_deadline;		/* ms; 0 = none */
 extern char *rsl_priority_tag;	/* "" = none */
 extern int	rsl_max_bulkheads;
 extern int	rsl_max_breakers;
+extern int	rsl_max_compartments;
 extern int	rsl_history_size;
 
 /*

@@ -3,16 +3,19 @@
  * layout.h
  *		What lies in shared memory, and which lock or atomic guards it.
  *
- * Sizes are fixed at server start from max_connections and
- * resilience.max_bulkheads.  Three arrays follow the header: bulkheads,
- * sessions, and the words of the sessions' connection bitmaps; then what
- * breakers.h, retry_budget.h and arrivals.h describe.
+ * Sizes are fixed at server start from max_connections,
+ * resilience.max_bulkheads and resilience.max_compartments.  Arrays follow the
+ * header: bulkheads, sessions, and the words of the sessions' connection
+ * bitmaps; then what breakers.h, retry_budget.h and arrivals.h describe; then
+ * compartments (256 bytes each, and 4 for its place in the hash table).
  *
  * Locks (all in the named tranche "resilience"), in the order in which they
  * may be taken together:
  *	rsl_config_lock		definitions of bulkheads (exclusive to publish)
+ *	rsl_compartments_lock	which compartment belongs to which value
  *	rsl_stats_lock		folding of per-session counters into the totals
- *	rsl_pool_lock(p)	the wait queue of pool p
+ *	rsl_pool_lock(p)	the wait queue of pool p; those of compartments share
+ *						a few
  *	rsl_cancel_lock		the pids of sessions: shared to send a signal,
  *						exclusive to clear a pid at exit
  * Whoever holds a pool's lock, or the cancel lock, takes no other lock.
@@ -60,7 +63,16 @@
 /* how many running statements may be preempted in a row (preempt.c) */
 #define RSL_PREEMPT_BURST		10
 
-/* the pool that is not a bulkhead's: the server-wide limit */
+/* what is kept of the value of a compartment's tag, with the final zero */
+#define RSL_COMPARTMENT_VALUE_LEN	44
+
+/* how many locks the pools of compartments share */
+#define RSL_COMPARTMENT_LOCKS	16
+
+/*
+ * Numbers of pools: those of bulkheads first, then those of compartments, and
+ * the one that is neither's, the server-wide limit.
+ */
 #define RSL_SERVER_POOL			(-1)
 #define RSL_NO_POOL				(-2)
 
@@ -98,7 +110,7 @@ typedef struct rsl_pool
 	/* atomic: when a victim was last looked for in vain, see preempt.c */
 	pg_atomic_uint32 no_victim;
 
-	int			number;			/* RSL_SERVER_POOL or index; never changes */
+	int			number;			/* never changes */
 
 	/* all that follows: pool's lock */
 	rsl_wait_queue queue;
@@ -268,6 +280,7 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 preempted;
 	pg_atomic_uint64 preempted_running; /* those of them that were running */
 	pg_atomic_uint64 wait_us;
+	pg_atomic_uint64 no_compartment;	/* values that found none free */
 	uint64		admitted_before_reset;
 	rsl_overload overload;
 	rsl_budget	budget;
@@ -276,6 +289,40 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint32 last_logged;
 }			pg_attribute_aligned(64)
 rsl_bulkhead;
+
+/*
+ * One value of a tag, of a bulkhead that has a compartment for each; see
+ * compartments.c.  256 bytes.
+ */
+typedef struct rsl_compartment
+{
+	/* atomic: transactions that use it, or RSL_COMPARTMENT_CLAIMED */
+	pg_atomic_uint32 pins;
+
+	/*
+	 * The key.  Written by who has claimed it (compartments lock), read by
+	 * who has pinned it; atomics, because pinning looks at them before.
+	 */
+	pg_atomic_uint32 uid;		/* the bulkhead's; 0 = none yet */
+	pg_atomic_uint64 hash;
+	pg_atomic_uint32 next;		/* in its chain, index + 1; 0 = none */
+	int16		bulkhead;		/* index */
+	bool		cut;			/* the value was longer */
+
+	/* atomic: when a transaction last used it, a TimestampTz */
+	pg_atomic_uint64 last_used;
+
+	rsl_pool	pool;
+	char		value[RSL_COMPARTMENT_VALUE_LEN];	/* as the key */
+
+	/* atomics: totals since it has this value */
+	pg_atomic_uint32 refused;
+	pg_atomic_uint32 timed_out;
+	pg_atomic_uint32 preempted;
+	pg_atomic_uint64 admitted;
+	pg_atomic_uint64 wait_us;
+}			pg_attribute_aligned(64)
+rsl_compartment;
 
 /* State of a session's slot: the low bits of rsl_session.slot. */
 #define RSL_SLOT_FREE		0
@@ -287,6 +334,9 @@ rsl_bulkhead;
 
 /* rsl_session.units: bit i = pool of match i, this bit = the server's pool */
 #define RSL_SERVER_UNIT		(UINT32_C(1) << 31)
+
+/* no unit, but in the same word: some match has pinned a compartment */
+#define RSL_PINNED_UNIT		(UINT32_C(1) << 30)
 
 /* What a session runs: rsl_session.statement_flags. */
 #define RSL_STATEMENT_COPY		0x01
@@ -311,6 +361,13 @@ typedef struct rsl_match
 {
 	uint32		uid;			/* config lock; the bulkhead's at matching */
 	int16		index;			/* config lock */
+
+	/*
+	 * The pool that the transaction is charged to, or waits for: the
+	 * bulkhead's own, or that of a compartment which is pinned.  Written by
+	 * the owner under the same rules as "units".
+	 */
+	int16		pool;
 	pg_atomic_uint64 admitted;	/* written by the owner; folded when
 								 * re-matched */
 } rsl_match;
@@ -403,6 +460,10 @@ typedef struct rsl_shared
 	int			nbulkheads;		/* physical entries */
 	int			max_bulkheads;	/* resilience.max_bulkheads */
 	int			bitmap_words;	/* words of one session's bitmap */
+	int			ncompartments;	/* resilience.max_compartments */
+
+	/* atomic: how many were ever used; grows under the compartments lock */
+	pg_atomic_uint32 ncompartments_used;
 
 	/* atomics, read by every transaction, rarely written */
 	pg_atomic_uint64 generation;	/* of the published bulkheads */
@@ -463,12 +524,16 @@ extern rsl_bulkhead *rsl_bulkheads;
 extern rsl_session *rsl_sessions;
 extern rsl_wait_node *rsl_nodes;	/* one for each session; pool's lock */
 extern pg_atomic_uint32 *rsl_connection_bits;	/* bitmap_words a session */
+extern rsl_compartment *rsl_compartments;
+extern pg_atomic_uint32 *rsl_compartment_buckets;	/* index + 1; 0 = empty */
 extern LWLockPadded *rsl_locks;
 
 #define rsl_config_lock			(&rsl_locks[0].lock)
 #define rsl_stats_lock			(&rsl_locks[1].lock)
 #define rsl_cancel_lock			(&rsl_locks[2].lock)
-#define rsl_pool_lock(pool)		(&rsl_locks[4 + (pool)->number].lock)
+#define rsl_compartments_lock	(&rsl_locks[3].lock)
+#define RSL_FIXED_LOCKS			5	/* before those of pools; the server's is
+									 * the last of them */
 
 extern void rsl_shmem_init(void);
 extern void rsl_require_shmem(void);
@@ -476,8 +541,22 @@ extern void rsl_require_shmem(void);
 static inline rsl_pool *
 rsl_pool_by_number(int number)
 {
-	return number == RSL_SERVER_POOL ? &rsl_shmem->server :
-		&rsl_bulkheads[number].pool;
+	if (number == RSL_SERVER_POOL)
+		return &rsl_shmem->server;
+	if (likely(number < rsl_shmem->nbulkheads))
+		return &rsl_bulkheads[number].pool;
+	return &rsl_compartments[number - rsl_shmem->nbulkheads].pool;
+}
+
+static inline LWLock *
+rsl_pool_lock(rsl_pool *pool)
+{
+	int			number = pool->number;
+
+	if (unlikely(number >= rsl_shmem->nbulkheads))
+		number = rsl_shmem->nbulkheads +
+			(number - rsl_shmem->nbulkheads) % RSL_COMPARTMENT_LOCKS;
+	return &rsl_locks[RSL_FIXED_LOCKS + number].lock;
 }
 
 /*

@@ -9,7 +9,7 @@
 #ifndef RSL_SHARED_OVERLOAD_H
 #define RSL_SHARED_OVERLOAD_H
 
-#include "shared/layout.h"
+#include "shared/compartments.h"
 
 /* when a waiter looks first, and then how often, whether its client is there */
 #define RSL_CLIENT_FIRST_CHECK_MS	250
@@ -24,7 +24,7 @@ rsl_overload_of(rsl_pool *pool, rsl_priority priority)
 {
 	return pool->number == RSL_SERVER_POOL ?
 		&rsl_shmem->overload[priority] :
-		&rsl_bulkheads[pool->number].overload;
+		&rsl_pool_bulkhead(pool)->overload;
 }
 
 extern void rsl_overload_init(rsl_overload *overload);

@@ -18,6 +18,7 @@
 #include "port/pg_bitutils.h"
 #include "shared/budget.h"
 #include "shared/cancel.h"
+#include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/turns.h"
@@ -35,19 +36,35 @@ session_number(rsl_session *session)
 
 /* Call a function for each pool whose bit is set. */
 static pg_attribute_always_inline void
-for_each_unit(rsl_session *session, const int16 *indexes, uint32 units,
+for_each_unit(rsl_session *session, const int16 *pools, uint32 units,
 			  rsl_priority priority, void (*act) (rsl_pool *, rsl_priority))
 {
 	if (units & RSL_SERVER_UNIT)
 		act(&rsl_shmem->server, priority);
-	units &= ~RSL_SERVER_UNIT;
+	units &= ~(RSL_SERVER_UNIT | RSL_PINNED_UNIT);
 	while (units != 0)
 	{
 		int			bit = pg_rightmost_one_pos32(units);
 
 		units &= units - 1;
-		act(&rsl_bulkheads[indexes ? indexes[bit] :
-						   session->matches[bit].index].pool, priority);
+		act(rsl_pool_by_number(pools ? pools[bit] :
+							   session->matches[bit].pool), priority);
+	}
+}
+
+/* Nothing of any pool is held, or waited for: let go of compartments. */
+static pg_noinline void
+leave_compartments(rsl_session *session)
+{
+	for (int i = 0; i < session->nmatches; i++)
+	{
+		rsl_match  *match = &session->matches[i];
+		int			pool = match->pool;
+
+		if (pool == match->index)
+			continue;
+		match->pool = match->index;
+		rsl_compartment_leave(pool);
 	}
 }
 
@@ -93,6 +110,8 @@ release(rsl_session *session, bool may_keep)
 	/* what is lent has been given back already */
 	if (RSL_SLOT_STATE(slot) != RSL_SLOT_LENT && units != 0)
 		for_each_unit(session, NULL, units, session->priority, rsl_pool_give);
+	if (unlikely((units & RSL_PINNED_UNIT) != 0))
+		leave_compartments(session);
 }
 
 /* Give back whatever this session holds.  Safe to call at any time. */
@@ -188,7 +207,7 @@ rsl_session_lend(rsl_session *session)
 	uint32		lent;
 	uint32		units;
 	rsl_priority priority;
-	int16		indexes[RSL_MAX_MATCHES];
+	int16		pools[RSL_MAX_MATCHES];
 
 	if (RSL_SLOT_STATE(slot) != RSL_SLOT_HELD || session->pid == 0 ||
 		!idle_in_transaction(session))
@@ -198,8 +217,8 @@ rsl_session_lend(rsl_session *session)
 	units = session->units;
 	priority = session->priority;
 	for (int i = 0; i < RSL_MAX_MATCHES; i++)
-		indexes[i] = session->matches[i].index;
-	if (units == 0)
+		pools[i] = session->matches[i].pool;
+	if ((units & ~RSL_PINNED_UNIT) == 0)
 		return false;
 
 	lent = RSL_SLOT_NEXT(slot, RSL_SLOT_LENT);
@@ -215,7 +234,7 @@ rsl_session_lend(rsl_session *session)
 									   RSL_SLOT_NEXT(lent, RSL_SLOT_HELD)))
 		return false;
 
-	for_each_unit(session, indexes, units, priority, rsl_pool_give);
+	for_each_unit(session, pools, units, priority, rsl_pool_give);
 	return true;
 }
 

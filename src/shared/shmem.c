@@ -24,6 +24,8 @@ rsl_bulkhead *rsl_bulkheads = NULL;
 rsl_session *rsl_sessions = NULL;
 rsl_wait_node *rsl_nodes = NULL;
 pg_atomic_uint32 *rsl_connection_bits = NULL;
+rsl_compartment *rsl_compartments = NULL;
+pg_atomic_uint32 *rsl_compartment_buckets = NULL;
 LWLockPadded *rsl_locks = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
@@ -43,6 +45,8 @@ typedef struct shmem_parts
 	Size		retry;
 	Size		arrivals;
 	Size		budget;
+	Size		compartments;
+	Size		buckets;
 	Size		total;
 } shmem_parts;
 
@@ -72,6 +76,12 @@ shmem_layout(void)
 	size = add_size(size, CACHELINEALIGN(rsl_arrivals_shmem_size()));
 	parts.budget = size;
 	size = add_size(size, CACHELINEALIGN(rsl_budget_shmem_size()));
+	parts.compartments = size;
+	size = add_size(size, mul_size(sizeof(rsl_compartment),
+								   rsl_max_compartments));
+	parts.buckets = size;
+	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(pg_atomic_uint32),
+												  rsl_max_compartments)));
 	parts.total = size;
 	return parts;
 }
@@ -83,7 +93,9 @@ shmem_request(void)
 		prev_shmem_request_hook();
 
 	RequestAddinShmemSpace(shmem_layout().total);
-	RequestNamedLWLockTranche("resilience", 4 + PHYSICAL_BULKHEADS);
+	RequestNamedLWLockTranche("resilience",
+							  RSL_FIXED_LOCKS + PHYSICAL_BULKHEADS +
+							  RSL_COMPARTMENT_LOCKS);
 }
 
 static void
@@ -111,6 +123,8 @@ shmem_fill(void)
 	shared->nbulkheads = PHYSICAL_BULKHEADS;
 	shared->max_bulkheads = rsl_max_bulkheads;
 	shared->bitmap_words = BITMAP_WORDS;
+	shared->ncompartments = rsl_max_compartments;
+	pg_atomic_init_u32(&shared->ncompartments_used, 0);
 
 	/*
 	 * Atomics of zero value are initialized by the memset on all platforms
@@ -167,8 +181,19 @@ shmem_fill(void)
 		pg_atomic_init_u64(&bulkhead->preempted, 0);
 		pg_atomic_init_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_init_u64(&bulkhead->wait_us, 0);
+		pg_atomic_init_u64(&bulkhead->no_compartment, 0);
 		rsl_overload_init(&bulkhead->overload);
 		rsl_budget_init(&bulkhead->budget);
+	}
+	for (int i = 0; i < shared->ncompartments; i++)
+	{
+		rsl_compartment *compartment = &rsl_compartments[i];
+
+		pool_init(&compartment->pool, shared->nbulkheads + i);
+		pg_atomic_init_u64(&compartment->hash, 0);
+		pg_atomic_init_u64(&compartment->last_used, 0);
+		pg_atomic_init_u64(&compartment->admitted, 0);
+		pg_atomic_init_u64(&compartment->wait_us, 0);
 	}
 	for (int i = 0; i < shared->nsessions; i++)
 	{
@@ -214,6 +239,10 @@ shmem_startup(void)
 	rsl_breakers_shmem_place((char *) rsl_shmem + parts.breakers);
 	rsl_arrivals_shmem_place((char *) rsl_shmem + parts.arrivals);
 	rsl_budget_shmem_place((char *) rsl_shmem + parts.budget);
+	rsl_compartments = (rsl_compartment *)
+		((char *) rsl_shmem + parts.compartments);
+	rsl_compartment_buckets = (pg_atomic_uint32 *)
+		((char *) rsl_shmem + parts.buckets);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

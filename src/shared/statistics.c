@@ -14,6 +14,7 @@
 
 #include "shared/breakers.h"
 #include "shared/budget.h"
+#include "shared/compartments.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/statistics.h"
@@ -52,13 +53,17 @@ rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
 	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
 
 	counts->running = counts->waiting = 0;
+	/* a bulkhead's own pool, and those of its compartments */
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 	{
 		rsl_session *session = &rsl_sessions[s];
+		int			waiting_for;
 
 		if (session->pid == 0)
 			continue;
-		if ((int32) pg_atomic_read_u32(&session->waiting_for) == index)
+		waiting_for = (int32) pg_atomic_read_u32(&session->waiting_for);
+		if (waiting_for >= 0 &&
+			rsl_pool_bulkhead(rsl_pool_by_number(waiting_for)) == bulkhead)
 			counts->waiting++;
 		if (!session_runs(session))
 			continue;
@@ -71,6 +76,37 @@ rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
 		}
 	}
 	counts->admitted = admitted_so_far(index) - bulkhead->admitted_before_reset;
+}
+
+/*
+ * Who runs and who waits in each pool but the server's: two arrays of
+ * rsl_npools() elements, as that was before.  The config lock is held.
+ */
+void
+rsl_count_pools(int npools, int32 *running, int32 *waiting)
+{
+	memset(running, 0, npools * sizeof(int32));
+	memset(waiting, 0, npools * sizeof(int32));
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+		int			waiting_for;
+
+		if (session->pid == 0)
+			continue;
+		waiting_for = (int32) pg_atomic_read_u32(&session->waiting_for);
+		if (waiting_for >= 0 && waiting_for < npools)
+			waiting[waiting_for]++;
+		if (!session_runs(session))
+			continue;
+		for (int m = 0; m < session->nmatches; m++)
+		{
+			int			pool = session->matches[m].pool;
+
+			if ((session->held & (UINT32_C(1) << m)) != 0 && pool < npools)
+				running[pool]++;
+		}
+	}
 }
 
 static void
@@ -140,9 +176,11 @@ rsl_reset_statistics(void)
 		pg_atomic_write_u64(&bulkhead->preempted, 0);
 		pg_atomic_write_u64(&bulkhead->preempted_running, 0);
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
+		pg_atomic_write_u64(&bulkhead->no_compartment, 0);
 		rsl_overload_reset(&bulkhead->overload);
 		rsl_budget_reset_statistics(&bulkhead->budget);
 	}
+	rsl_compartments_reset_statistics();
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 		rsl_breaker_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);

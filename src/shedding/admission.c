@@ -3,8 +3,9 @@
  * admission.c
  *		Admission of a transaction at its first statement that does work.
  *
- * The transaction takes a slot of each bulkhead that it matches, in
- * ascending order of their index, and then one of the server-wide limit: so
+ * The transaction takes a slot of each bulkhead that it matches (of one of
+ * its compartments, if it has one for each value of a tag), in ascending
+ * order of the bulkheads' index, and then one of the server-wide limit: so
  * nobody holds the wide slot while it waits for a narrow one, and waiting
  * cannot form a cycle.  Either it gets them all, or it gets none and an
  * error says so.
@@ -25,6 +26,7 @@
 #include "bulkhead/budget.h"
 #include "policy/match.h"
 #include "policy/settings.h"
+#include "shared/compartments.h"
 #include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
@@ -154,7 +156,7 @@ verdict_word(rsl_verdict verdict)
  * for the server-wide limit.
  */
 static void
-refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
+refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict,
 	   const rsl_pool_numbers *numbers, bool enforce)
 {
 	char		name[NAMEDATALEN];
@@ -162,6 +164,19 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 	int64		retry_after_ms = Max(numbers->retry_after_ms, 1);
 	bool		late = verdict == RSL_TIMED_OUT || verdict == RSL_DROPPED;
 	pg_atomic_uint32 *last_logged;
+	rsl_compartment *compartment = rsl_compartment_of(pool);
+	char		where[RSL_COMPARTMENT_SHOWN_LEN + 20] = "";
+
+	if (compartment)
+	{
+		char		value[RSL_COMPARTMENT_SHOWN_LEN];
+
+		pg_atomic_fetch_add_u32(verdict == RSL_PREEMPTED ? &compartment->preempted :
+								late ? &compartment->timed_out :
+								&compartment->refused, 1);
+		snprintf(where, sizeof(where), " compartment=\"%s\"",
+				 rsl_compartment_value(compartment, value));
+	}
 
 	/* the lever is the server's, in whatever queue it finds a waiter */
 	if (verdict == RSL_SHED)
@@ -196,9 +211,9 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 							name, verdict_word(verdict)) :
 					 errmsg("the server-wide limit would have %s a statement",
 							verdict_word(verdict)),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s mode=observe",
+					 errdetail("limit=%d running=%d waiting=%d priority=%s mode=observe%s",
 							   numbers->limit, numbers->running,
-							   numbers->waiting, priority)));
+							   numbers->waiting, priority, where)));
 		return;
 	}
 
@@ -218,9 +233,9 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 					 errmsg("timed out waiting for bulkhead \"%s\"", name) :
 					 errmsg("timed out waiting for the server-wide limit \"%s\"",
 							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms),
+							   numbers->waiting, priority, retry_after_ms, where),
 					 bulkhead ?
 					 errhint("Retry later, or raise the bulkhead's max_wait or max_running.") :
 					 errhint("Retry later, or raise \"resilience.max_wait\" or \"resilience.deadline\".")));
@@ -232,9 +247,9 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 					 errmsg("waited too long for bulkhead \"%s\"", name) :
 					 errmsg("waited too long for the server-wide limit \"%s\"",
 							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms),
+							   numbers->waiting, priority, retry_after_ms, where),
 					 errhint("More work comes than can be done, so it makes place for younger ones, see \"%s\". Retry later.",
 							 "resilience.queue_target")));
 			break;
@@ -259,9 +274,9 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 					 errmsg("preempted while waiting for bulkhead \"%s\"", name) :
 					 errmsg("preempted while waiting for the server-wide limit \"%s\"",
 							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms),
+							   numbers->waiting, priority, retry_after_ms, where),
 					 errhint("The queue was full and a statement of higher priority came. Retry later.")));
 			break;
 		case RSL_SHED:
@@ -269,10 +284,10 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 					(errcode(ERRCODE_STATEMENT_SHED),
 					 errmsg("statement shed: its priority is below \"%s\"",
 							"resilience.minimum_priority"),
-					 errdetail("priority=%s minimum_priority=%s started=false retry_after_ms=" INT64_FORMAT,
+					 errdetail("priority=%s minimum_priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 							   priority,
 							   rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)),
-							   retry_after_ms),
+							   retry_after_ms, where),
 					 errhint("The administrator has stopped less important work. Retry later.")));
 			break;
 		default:
@@ -280,25 +295,29 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_verdict verdict,
 				ereport(ERROR,
 						(errcode(ERRCODE_BULKHEAD_FULL),
 						 errmsg("bulkhead \"%s\" is full", name),
-						 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+						 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 								   numbers->limit, numbers->running,
-								   numbers->waiting, priority, retry_after_ms),
+								   numbers->waiting, priority, retry_after_ms, where),
 						 errhint("Retry later, or raise the bulkhead's max_running or max_waiting.")));
 			ereport(ERROR,
 					(errcode(ERRCODE_STATEMENT_SHED),
 					 errmsg("statement shed: the queue of the server-wide limit \"%s\" is full",
 							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
+					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
 							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms),
+							   numbers->waiting, priority, retry_after_ms, where),
 					 errhint("Retry later, or raise \"resilience.max_waiting\".")));
 	}
 }
 
 static void
-count_wait(admission *a, rsl_bulkhead *bulkhead, int64 started)
+count_wait(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, int64 started)
 {
 	int64		waited = Max(rsl_now_us() - started, 0);
+	rsl_compartment *compartment = rsl_compartment_of(pool);
+
+	if (compartment)
+		pg_atomic_fetch_add_u64(&compartment->wait_us, waited);
 
 	if (bulkhead)
 		pg_atomic_fetch_add_u64(&bulkhead->wait_us, waited);
@@ -362,7 +381,7 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		rsl_pool_force_take(pool, a->priority);
 		rsl_me->units |= unit;
 		if (excess >= (int32) pg_atomic_read_u32(&pool->max_waiting))
-			refuse(a, bulkhead, RSL_QUEUE_FULL, &numbers, false);
+			refuse(a, bulkhead, pool, RSL_QUEUE_FULL, &numbers, false);
 		return;
 	}
 
@@ -374,7 +393,7 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 		rsl_pool_get_numbers(pool, a->priority, &numbers);
 		/* who comes back after that is not a retry to us any more */
 		numbers.retry_after_ms = Max(numbers.retry_after_ms, 1000);
-		refuse(a, bulkhead, RSL_TOO_SOON, &numbers, true);
+		refuse(a, bulkhead, pool, RSL_TOO_SOON, &numbers, true);
 	}
 
 	if (bulkhead && rsl_turn_pending)
@@ -414,11 +433,11 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 	}
 	PG_END_TRY();
 
-	count_wait(a, bulkhead, started);
+	count_wait(a, bulkhead, pool, started);
 	if (verdict == RSL_DROPPED)
 		pg_atomic_fetch_add_u64(&rsl_overload_of(pool, a->priority)->dropped, 1);
 	if (verdict != RSL_GRANTED)
-		refuse(a, bulkhead, verdict, &numbers, true);
+		refuse(a, bulkhead, pool, verdict, &numbers, true);
 }
 
 /* Is this transaction never refused, whatever it costs? */
@@ -449,6 +468,39 @@ take_slot(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, uint32 unit)
 		rsl_me->units |= unit;
 	else
 		take_slot_slowly(a, bulkhead, pool, unit);
+}
+
+/*
+ * The pool of a match that the statement meets: the bulkhead's, or that of a
+ * compartment, which is pinned until rsl_session_release().
+ */
+static inline rsl_pool *
+pool_of_match(int i)
+{
+	rsl_match_list *list = &rsl_matches;
+	rsl_match  *match = &rsl_me->matches[i];
+
+	if (likely((list->by_value & (UINT32_C(1) << i)) == 0))
+		return &rsl_bulkheads[match->index].pool;
+
+	match->pool = rsl_compartment_enter(match->index, match->uid,
+										&list->tags[list->tag_of[i]],
+										&list->compartment[i]);
+	if (match->pool != match->index)
+		rsl_me->units |= RSL_PINNED_UNIT;
+	return rsl_pool_by_number(match->pool);
+}
+
+/* The transaction is charged to match i: count it. */
+static inline void
+count_admitted(int i)
+{
+	rsl_match  *match = &rsl_me->matches[i];
+
+	pg_atomic_write_u64(&match->admitted,
+						pg_atomic_read_u64(&match->admitted) + 1);
+	if (unlikely(match->pool != match->index))
+		pg_atomic_fetch_add_u64(&rsl_compartment_of(rsl_pool_by_number(match->pool))->admitted, 1);
 }
 
 /*
@@ -491,7 +543,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 		rsl_pool_numbers numbers = {0};
 
 		rsl_pool_get_numbers(&rsl_shmem->server, a.priority, &numbers);
-		refuse(&a, NULL, RSL_SHED, &numbers,
+		refuse(&a, NULL, &rsl_shmem->server, RSL_SHED, &numbers,
 			   rsl_mode_setting == RSL_MODE_ENFORCE);
 	}
 
@@ -503,7 +555,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 		int			i = pg_rightmost_one_pos32(left);
 		rsl_bulkhead *bulkhead = &rsl_bulkheads[me->matches[i].index];
 
-		take_slot(&a, bulkhead, &bulkhead->pool, UINT32_C(1) << i);
+		take_slot(&a, bulkhead, pool_of_match(i), UINT32_C(1) << i);
 	}
 
 	/* in its turn the session may have kept the slot */
@@ -518,12 +570,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 	pg_atomic_write_u64(&me->admitted[a.priority],
 						pg_atomic_read_u64(&me->admitted[a.priority]) + 1);
 	for (uint32 left = matched; left != 0; left &= left - 1)
-	{
-		pg_atomic_uint64 *admitted;
-
-		admitted = &me->matches[pg_rightmost_one_pos32(left)].admitted;
-		pg_atomic_write_u64(admitted, pg_atomic_read_u64(admitted) + 1);
-	}
+		count_admitted(pg_rightmost_one_pos32(left));
 	rsl_session_hold();
 }
 
@@ -547,8 +594,7 @@ rsl_charge_statement(const PlannedStmt *stmt, const char *text,
 	for (uint32 left = added; left != 0; left &= left - 1)
 	{
 		int			i = pg_rightmost_one_pos32(left);
-		rsl_pool   *pool = &rsl_bulkheads[me->matches[i].index].pool;
-		pg_atomic_uint64 *admitted = &me->matches[i].admitted;
+		rsl_pool   *pool = pool_of_match(i);
 
 		if (rsl_pool_limited(pool))
 		{
@@ -556,6 +602,6 @@ rsl_charge_statement(const PlannedStmt *stmt, const char *text,
 			me->units |= UINT32_C(1) << i;
 		}
 		me->held |= UINT32_C(1) << i;
-		pg_atomic_write_u64(admitted, pg_atomic_read_u64(admitted) + 1);
+		count_admitted(i);
 	}
 }

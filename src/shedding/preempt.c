@@ -29,6 +29,7 @@
 #include "funcapi.h"
 #include "policy/settings.h"
 #include "shared/cancel.h"
+#include "shared/compartments.h"
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
@@ -81,7 +82,7 @@ holds_slot(rsl_session *session, rsl_pool *pool)
 		return (session->units & RSL_SERVER_UNIT) != 0;
 	for (int m = 0; m < session->nmatches && m < RSL_MAX_MATCHES; m++)
 	{
-		if (session->matches[m].index == pool->number)
+		if (session->matches[m].pool == pool->number)
 			return (session->units & (UINT32_C(1) << m)) != 0;
 	}
 	return false;
@@ -328,7 +329,7 @@ count_preempted(rsl_pool *pool, rsl_priority priority)
 	}
 	else
 	{
-		rsl_bulkhead *bulkhead = &rsl_bulkheads[pool->number];
+		rsl_bulkhead *bulkhead = rsl_pool_bulkhead(pool);
 
 		pg_atomic_fetch_add_u64(&bulkhead->preempted, 1);
 		pg_atomic_fetch_add_u64(&bulkhead->preempted_running, 1);
@@ -342,7 +343,7 @@ bulkhead_name(rsl_pool *pool, char *name)
 	if (pool->number == RSL_SERVER_POOL)
 		return;
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	strlcpy(name, rsl_bulkheads[pool->number].policy.name, NAMEDATALEN);
+	strlcpy(name, rsl_pool_bulkhead(pool)->policy.name, NAMEDATALEN);
 	LWLockRelease(rsl_config_lock);
 }
 
@@ -350,7 +351,7 @@ static pg_atomic_uint32 *
 last_logged(rsl_pool *pool)
 {
 	return pool->number == RSL_SERVER_POOL ? &rsl_shmem->last_logged :
-		&rsl_bulkheads[pool->number].last_logged;
+		&rsl_pool_bulkhead(pool)->last_logged;
 }
 
 /*

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "policy/match.h"
 #include "policy/settings.h"
+#include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/statistics.h"
@@ -29,7 +30,7 @@ PG_FUNCTION_INFO_V1(reset_statistics);
 
 #define SHEDDER_COLUMNS		11
 #define PRIORITY_COLUMNS	14
-#define ACTIVITY_COLUMNS	7
+#define ACTIVITY_COLUMNS	8
 
 /*
  * load_shedder_statistics() returns setof record (one row)
@@ -169,7 +170,7 @@ session_state(rsl_session *session)
  * session_activity() returns setof record
  *
  * A row for each session: pid, priority, state, bulkheads, wait_start,
- * run_start, query_id.
+ * run_start, query_id, compartments.
  */
 Datum
 session_activity(PG_FUNCTION_ARGS)
@@ -186,6 +187,8 @@ session_activity(PG_FUNCTION_ARGS)
 		Datum		values[ACTIVITY_COLUMNS];
 		bool		nulls[ACTIVITY_COLUMNS] = {0};
 		Datum		names[RSL_MAX_MATCHES];
+		Datum		compartments[RSL_MAX_MATCHES];
+		int			ncompartments = 0;
 		const char *state;
 		TimestampTz wait_start;
 		int			n = 0;
@@ -200,6 +203,16 @@ session_activity(PG_FUNCTION_ARGS)
 
 			if (bulkhead->published && bulkhead->uid == session->matches[m].uid)
 				names[n++] = CStringGetTextDatum(bulkhead->policy.name);
+			if (session->matches[m].pool != session->matches[m].index)
+			{
+				rsl_pool   *pool = rsl_pool_by_number(session->matches[m].pool);
+				rsl_compartment *compartment = rsl_compartment_of(pool);
+				char		shown[RSL_COMPARTMENT_SHOWN_LEN];
+
+				if (compartment)
+					compartments[ncompartments++] =
+						CStringGetTextDatum(rsl_compartment_value(compartment, shown));
+			}
 		}
 
 		values[0] = Int32GetDatum(session->pid);
@@ -214,6 +227,10 @@ session_activity(PG_FUNCTION_ARGS)
 			session->run_start == 0;
 		values[6] = Int64GetDatum((int64) session->query_id);
 		nulls[6] = session->query_id == 0;
+		values[7] = PointerGetDatum(construct_array(compartments, ncompartments,
+													TEXTOID, -1, false,
+													TYPALIGN_INT));
+		nulls[7] = ncompartments == 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	LWLockRelease(rsl_config_lock);

@@ -20,6 +20,7 @@
 #include "core/sliding_window.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
+#include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "utils/memutils.h"
@@ -231,12 +232,12 @@ look_at_bulkhead(watched *entry, int64 now)
 static void
 let_waiters_run(void)
 {
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	for (int i = 0; i < rsl_npools(); i++)
 	{
-		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+		rsl_pool   *pool = rsl_pool_by_number(i);
 
-		if (bulkhead->reverted_at == 0 ||
-			(pg_atomic_read_u64(&bulkhead->pool.word) & RSL_WAIT_MASK) == 0)
+		if ((pg_atomic_read_u64(&pool->word) & RSL_WAIT_MASK) == 0 ||
+			rsl_pool_bulkhead(pool)->reverted_at == 0)
 			continue;
 		for (int s = 0; s < rsl_shmem->nsessions; s++)
 		{

@@ -29,6 +29,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/budget.h"
+#include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
@@ -311,8 +312,8 @@ tick(void)
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
-		hand_over(&rsl_bulkheads[i].pool);
+	for (int i = 0; i < rsl_npools(); i++)
+		hand_over(rsl_pool_by_number(i));
 
 	if (rsl_shmem->snapshot_stale &&
 		pg_atomic_read_u32(&rsl_shmem->tick) % 100 == 0)
@@ -331,10 +332,12 @@ settings_changed(void)
 
 	rsl_publish_settings();
 	rsl_pool_shed_below(&rsl_shmem->server, minimum);
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	for (int i = 0; i < rsl_npools(); i++)
 	{
-		if (pg_atomic_read_u64(&rsl_bulkheads[i].pool.word) & RSL_WAIT_MASK)
-			rsl_pool_shed_below(&rsl_bulkheads[i].pool, minimum);
+		rsl_pool   *pool = rsl_pool_by_number(i);
+
+		if (pg_atomic_read_u64(&pool->word) & RSL_WAIT_MASK)
+			rsl_pool_shed_below(pool, minimum);
 	}
 	hand_over(&rsl_shmem->server);
 }
