@@ -10,6 +10,7 @@
 #   priority      latency of important work beside a flood of unimportant work
 #   refusal       what a refused statement and a refused connection cost
 #   recovery      how fast goodput returns after ten seconds of overload
+#   storm         goodput with clients that retry at once and do not wait long
 #   scaling       cost with many bulkheads and with many idle sessions
 #   memory        shared memory for 1 000 sessions
 #   breaker       what a guarded foreign server costs, and how fast a breaker acts
@@ -957,6 +958,55 @@ section_recovery() {
 	limit -1
 }
 
+# The queue is deeper than the clients' patience, so whoever is served in order
+# of arrival is served too late, and whoever is refused or times out is back at
+# once: without a remedy the overload feeds itself.
+section_storm() {
+	local range='SELECT count(*), sum(v) FROM numbers WHERE id BETWEEN $1::int AND $1::int + 16000'
+	local system server capacity rate before=3 over=8 after=4 round i columns
+	prepare_servers
+	section storm "Goodput with clients that retry at once and are patient for 200 ms"
+	load plain -d "dbname=bench20 user=bench" -n $((2 * RSL_CORES)) -T 2 -w 0.5 -q "$range" -x 1180000 -M prepared
+	capacity=$(l tps)
+	rate=$(calc "$capacity / 2" %.0f)
+	limit $((2 * RSL_CORES))
+	set_config res "resilience.max_wait = '200ms'" "resilience.max_waiting = 1000"
+	out "200 connections; the server can do $(calc "$capacity" %.0f) such statements/s; arrivals: $rate/s, then 5 x $rate/s for $over s, then $rate/s."
+	out "A client retries 5 ms after a refusal or time-out, until its 200 ms are over. Answers in time, per second."
+	out "resilience: max_running $((2 * RSL_CORES)), max_wait 200 ms, max_waiting 1000; without queue_target: set to 0."
+	out ""
+	outf '%-34s %14s %14s %22s' "" "before" "overload" "first second after"
+	for system in plain res0 res; do
+		rm -f "$RSL_TMP/storm.times"
+		server=${system%0}
+		[[ $system != res0 ]] || set_config res "resilience.queue_target = 0"
+		[[ $system != res ]] || set_config res "resilience.queue_target = -1"
+		for ((round = 1; round <= ROUNDS; round++)); do
+			note "storm: $system, round $round"
+			PGOPTIONS="-c statement_timeout=200ms" on "$server" timeout --foreground -k 5 60 "$LOAD" -d "dbname=bench20 user=bench" -n 200 \
+				-q "$range" -x 1180000 -M prepared -R "$rate:$before,$((5 * rate)):$over,$rate:$after" -p 200 -r 5 -s "$round" \
+				-T $((before + over + after)) -i 100 >"$RSL_TMP/storm.$system" 2>"$RSL_TMP/storm.err" ||
+				die "the load failed: $(cat "$RSL_TMP/storm.err")"
+			awk -v before=$before -v over=$over '
+				function value(key,   i) { for (i = 1; i <= NF; i++) if (index($i, key "=") == 1) return substr($i, length(key) + 2) + 0; return 0 }
+				/^t=/ { ok[int(value("t") * 10 + 0.5)] = value("ok") }
+				function mean(from, till,   i, sum) { for (i = from * 10; i < till * 10; i++) sum += ok[i]; return sum / (till - from) }
+				END { print mean(1, before), mean(before + 1, before + over), mean(before + over, before + over + 1) }
+			' "$RSL_TMP/storm.$system" >>"$RSL_TMP/storm.times"
+		done
+		columns=()
+		for i in 1 2 3; do columns+=("$(awk -v i=$i '{ print $i }' "$RSL_TMP/storm.times" | median)"); done
+		figure "storm_$system" "$(calc "${columns[1]} / $capacity" %.2f)"
+		case $system in
+			plain) system=plain ;;
+			res0) system="resilience without queue_target" ;;
+			res) system=resilience ;;
+		esac
+		outf '%-34s %14.0f %14.0f %22.0f' "$system" "${columns[@]}"
+	done
+	limit -1
+}
+
 section_scaling() {
 	local one many i round pairs=6 system ratio without with
 	prepare_callgrind
@@ -1213,6 +1263,7 @@ summary() {
 	row "a refused connection / too many clients" "<= 1" "$(f refusal_connection)" "v <= 1"
 	row "a refused connection / only slots for superusers left" "<= 1" "$(f refusal_connection_reserved)" "v <= 1"
 	row "goodput back at 95 % after 10 s of five times the load, s (plain: $(f recovery_plain | sed 's/^999$/never/'))" "<= 1" "$(f recovery_res)" "v <= 1"
+	row "goodput / capacity while 2.5 times as much comes, clients that retry at once (plain: $(f storm_plain), without queue_target: $(f storm_res0))" "" "$(f storm_res)" "v >= 0"
 	row "cost per statement, 128 bulkheads / 1 (instructions)" "<= 1.05" "$(f scaling_bulkheads)" "v <= 1.05"
 	row "cost per statement, 1 000 idle sessions / none (CPU; plain: $(f scaling_idle_bare))" "<= 1.05" "$(f scaling_idle_many)" "v <= 1.05"
 	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
@@ -1230,7 +1281,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery scaling memory breaker curve summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker curve summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1238,7 +1289,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | priority | refusal | recovery | scaling | memory | breaker | sweep | summary) ;;
+			instructions | overhead | curve | priority | refusal | recovery | storm | scaling | memory | breaker | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
