@@ -7,6 +7,7 @@
 #   instructions  instructions per transaction (callgrind): exact
 #   overhead      select-only throughput beside plain, pg_stat_statements, PgBouncer
 #   curve         throughput and p99 from 1 to 256 clients, text and SVG
+#   peak          throughput at 256 clients beside what is possible with that many
 #   priority      latency of important work beside a flood of unimportant work
 #   refusal       what a refused statement and a refused connection cost
 #   recovery      how fast goodput returns after ten seconds of overload
@@ -61,6 +62,7 @@ declare -A WORKLOAD_TITLE=(
 	[tpcb1]="TPC-B scale 1"
 )
 LOAD=
+TURNS=
 SECTION_FILE=
 
 # out TEXT...: a line of the result, on the terminal and in the section's file
@@ -137,6 +139,9 @@ build_load() {
 	LOAD=$RSL_TMP/load
 	gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" "$HERE/load.c" -o "$LOAD" \
 		-L"$("$PG_CONFIG" --libdir)" -lpq -lm || die "load.c does not compile"
+	TURNS=$RSL_TMP/turns
+	gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" "$HERE/turns.c" -o "$TURNS" \
+		-L"$("$PG_CONFIG" --libdir)" -lpq -lpthread || die "turns.c does not compile"
 }
 
 # The roles are ordinary ones: superusers are never limited, so a benchmark
@@ -242,11 +247,12 @@ rotate() {
 # P_TPS, P_P99 (ms) and P_CPU (pgbench's own share of all CPU time, in per
 # cent: with many clients it is large, and no server setting can lower it).
 #
-# The script of a workload for the first ACTIVE clients; the others sleep.
+# The script of a workload for the first ACTIVE clients; the others have sent
+# a statement that sleeps, and wait for its answer as those in a queue do.
 script_of_active_clients() {
 	cat <<-END
 		\\if :client_id >= $2
-		\\sleep $3 s
+		SELECT pg_sleep($3);
 		\\else
 		\\set aid random(1, 100000 * :scale)
 		\\set bid random(1, 1 * :scale)
@@ -273,8 +279,8 @@ script_of_active_clients() {
 # warm-up: at 256 clients much of a short run would be first statements on cold
 # caches.  So it runs longer, and only the last SECONDS are counted.
 #
-# With ACTIVE only so many of the clients work, the others sleep: what pgbench
-# itself can do with that many connections, whatever the server.
+# With ACTIVE only so many of the clients work, the others wait for an answer:
+# what pgbench itself can do with that many connections, whatever the server.
 pgbench_point() {
 	local system=$1 workload=$2 clients=$3 seconds=$4 active=${5:-}
 	local mode=prepared server=$system script=() database=bench20 rate=1 user kernel wall
@@ -642,8 +648,90 @@ curve_table() {
 		done
 		ceiling=$(f "curve_${workload}_ceiling")
 		own=$(awk -F'\t' -v w="$workload" -v c="$last" -v b="${ceiling:-0}" '$1 == w && $2 == "res" && $3 == c && b > 0 { printf "%.2f", $4 / b }' "$tsv")
-		out "with $last connections of which only ${LIMIT[$workload]} work, pgbench reaches ${ceiling:-?} TPS; resilience at $last clients / that: $own"
+		out "with $last connections of which only ${LIMIT[$workload]} work while the others wait for an answer, pgbench reaches ${ceiling:-?} TPS; resilience at $last clients / that: $own"
 		figure "curve_${workload}_of_ceiling" "$own"
+		out ""
+	done
+}
+
+# What is possible with that many sessions?  Two clients tell.  pgbench with
+# 256 connections of which only as many work as the limit admits; it pays for
+# polling them all.  And turns.c, which uses epoll: on a plain server it lets
+# so many sessions work at a time, each for as long as a turn of ours lasts
+# (500 ms for a round), so that all are served and nobody queues.
+section_peak() {
+	local workload round system n turn rows=$RSL_TMP/peak.raw sessions=256 database scale options
+	local systems=(plain res bound few) tps p99 longest of title
+	prepare_servers
+	section peak "Throughput with $sessions sessions, beside what is possible with that many"
+	: >"$rows"
+	for ((round = 1; round <= ROUNDS; round++)); do
+		rotate "$round"
+		for workload in select tpcb20 tpcb1; do
+			n=${LIMIT[$workload]}
+			limit "$n"
+			turn=$(calc "500 * $n / $sessions" %.1f)
+			database=bench20 scale=$SCALE options=()
+			[[ $workload == tpcb1 ]] && database=bench1 scale=1
+			[[ $workload != select ]] && options=(-b)
+			for system in "${ORDER[@]}"; do
+				local server=plain active=()
+				case $system in
+					res) server=res ;;
+					bound) active=(-A "$n" -R "$turn") ;;
+					few) active=(-A "$n") ;;
+				esac
+				on "$server" psql -X -q -d "$database" -c "VACUUM pgbench_branches" \
+					-c "VACUUM pgbench_tellers" -c "TRUNCATE pgbench_history"
+				L_RESULT=$(on "$server" timeout --foreground -k 5 120 "$TURNS" -d "dbname=$database user=bench" \
+					-c "$sessions" -s "$scale" -T "$POINT_SECONDS" -w 1.5 -j "$RSL_CORES" "${options[@]}" "${active[@]}")
+				echo "$workload epoll $system $(l tps) $(l p99_ms) $(l max_ms)" >>"$rows"
+				note "round $round, ${WORKLOAD_TITLE[$workload]}, $system: $L_RESULT"
+			done
+			for system in "${ORDER[@]}"; do
+				case $system in
+					few) pgbench_point plain "$workload" "$sessions" "$POINT_SECONDS" "$n" ;;
+					bound) continue ;;
+					*) pgbench_point "$system" "$workload" "$sessions" "$POINT_SECONDS" ;;
+				esac
+				echo "$workload pgbench $system $P_TPS $P_P99 -" >>"$rows"
+				note "round $round, ${WORKLOAD_TITLE[$workload]}, pgbench, $system: $(calc "$P_TPS" %.0f) TPS, p99 $P_P99 ms"
+			done
+		done
+	done
+	limit -1
+	local client
+	for workload in select tpcb20 tpcb1; do
+		n=${LIMIT[$workload]}
+		out "${WORKLOAD_TITLE[$workload]}, resilience.max_running = $n; medians of $ROUNDS rounds of $POINT_SECONDS s"
+		outf '  %-62s %8s %9s %9s' "" "TPS" "p99 ms" "max ms"
+		for client in epoll pgbench; do
+			for system in "${systems[@]}"; do
+				awk -v w="$workload" -v c="$client" -v s="$system" '$1 == w && $2 == c && $3 == s' "$rows" >"$RSL_TMP/peak.one"
+				[[ -s $RSL_TMP/peak.one ]] || continue
+				case $system in
+					plain) title="plain" ;;
+					res) title="resilience" ;;
+					bound) title="plain, the client lets $n work at a time, for $(calc "500 * $n / $sessions" %.1f) ms each" ;;
+					few) title="plain, only $n ever work" ;;
+				esac
+				tps=$(awk '{ print $4 }' "$RSL_TMP/peak.one" | median)
+				p99=$(awk '{ print $5 }' "$RSL_TMP/peak.one" | median)
+				longest=-
+				[[ $client == epoll && $system != few ]] && longest=$(awk '{ print $6 }' "$RSL_TMP/peak.one" | median)
+				[[ $system == bound || $system == few ]] && p99=-  longest=-
+				outf '  %-8s%-54s %8.0f %9s %9s' "$client" "$title" "$tps" "$p99" "$longest"
+				figure "peak_${workload}_${client}_${system}" "$tps"
+				[[ $p99 == - ]] || figure "peak_${workload}_${client}_${system}_p99" "$p99"
+			done
+		done
+		for client in epoll pgbench; do
+			of=bound
+			[[ $client == pgbench ]] && of=few
+			tps=$(calc "$(f "peak_${workload}_${client}_res") / $(f "peak_${workload}_${client}_$of")" %.2f)
+			figure "peak_${workload}_${client}_ratio" "$tps"
+			out "  $client: resilience / $([[ $of == few ]] && echo "only $n ever work" || echo "the client's own turns"): $tps   (plain: $(calc "$(f "peak_${workload}_${client}_plain") / $(f "peak_${workload}_${client}_$of")" %.2f))"
+		done
 		out ""
 	done
 }
@@ -913,7 +1001,7 @@ section_recovery() {
 	rate=$(calc "$capacity / 2" %.0f)
 	limit $((2 * RSL_CORES))
 	set_config res "resilience.max_wait = '100ms'" "resilience.max_waiting = 100"
-	out "200 connections; the server can do $(calc "$capacity" %.0f) such statements/s; arrivals: $rate/s, then 5 x $rate/s, then $rate/s."
+	out "256 connections; the server can do $(calc "$capacity" %.0f) such statements/s; arrivals: $rate/s, then 5 x $rate/s, then $rate/s."
 	out "A client waits for 1 s (statement_timeout too), retries after 50, 100, 200 ... ms (jittered), and gives up when its second is over."
 	out "resilience: max_running $((2 * RSL_CORES)), max_wait 100 ms, max_waiting 100."
 	out ""
@@ -922,7 +1010,7 @@ section_recovery() {
 		rm -f "$RSL_TMP/recovery.times"
 		for ((round = 1; round <= ROUNDS; round++)); do
 			note "recovery: $system, round $round"
-			PGOPTIONS="-c statement_timeout=1s" on "$system" timeout --foreground -k 5 60 "$LOAD" -d "dbname=bench20 user=bench" -n 200 \
+			PGOPTIONS="-c statement_timeout=1s" on "$system" timeout --foreground -k 5 60 "$LOAD" -d "dbname=bench20 user=bench" -n 256 \
 				-q "$range" -x 1180000 -M prepared -R "$rate:$base,$((5 * rate)):$over,$rate:$after" -p 1000 -r 50 -b -s "$round" \
 				-T $((base + over + after)) -i 100 >"$RSL_TMP/recovery.$system" 2>"$RSL_TMP/recovery.err" ||
 				die "the load failed: $(cat "$RSL_TMP/recovery.err")"
@@ -1253,7 +1341,9 @@ summary() {
 	for n in select tpcb20 tpcb1; do
 		row "TPS at 256 clients / best at any count, ${WORKLOAD_TITLE[$n]} (plain: $(f "curve_${n}_plain"), PgBouncer: $(f "curve_${n}_pgbouncer"))" \
 			">= 0.95" "$(f "curve_${n}_res")" "v >= 0.95"
-		row "   the same / pgbench with 256 connections of which only ${LIMIT[$n]} work" "" "$(f "curve_${n}_of_ceiling")" "v >= 0.95"
+		row "   the same / pgbench with 256 connections of which only ${LIMIT[$n]} work" "" "$(f "peak_${n}_pgbench_ratio")" "v >= 0.95"
+		row "   a client with epoll: TPS / its own turns, ${LIMIT[$n]} of 256 sessions at a time" ">= 0.95" "$(f "peak_${n}_epoll_ratio")" "v >= 0.95"
+		row "   p99 at 256 clients / plain's (pgbench)" "< 1" "$(calc "$(f "peak_${n}_pgbench_res_p99")0 / ($(f "peak_${n}_pgbench_plain_p99")0 + 0.0001)" %.2f)" "v < 1"
 	done
 	row "high-priority p99 beside ten times as many in low / alone (plain: $(f priority_ten_plain))" "<= 1.5" "$(f priority_ten_res)" "v <= 1.5"
 	row "the same, 64 clients with 300 aggregates/s (plain: $(f priority_arrivals_plain))" "<= 1.5" "$(f priority_arrivals_res)" "v <= 1.5"
@@ -1281,7 +1371,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker curve summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker curve peak summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1289,7 +1379,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | priority | refusal | recovery | storm | scaling | memory | breaker | sweep | summary) ;;
+			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
