@@ -719,7 +719,11 @@ CREATE FUNCTION resilience.load_shedder_statistics(
 	OUT unmatched_total bigint,
 	OUT loaded boolean,
 	OUT refused_connections_total bigint,
-	OUT delayed_connections_total bigint
+	OUT delayed_connections_total bigint,
+	OUT limit_reason text,
+	OUT blocked_share float8,
+	OUT cpu_idle float8,
+	OUT cpu_pressure float8
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
 REVOKE ALL ON FUNCTION resilience.load_shedder_statistics() FROM PUBLIC;

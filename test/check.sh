@@ -39,6 +39,7 @@ for arg; do
 	case $arg in
 		unit | regress | isolation | tap) suites+=" $arg" ;;
 		--accept) accept=yes ;;
+		*sim/test_*.c) units+=("test/sim/$name") suites+=" unit" ;;
 		*test_*.c) units+=("test/unit/$name") suites+=" unit" ;;
 		*.sql) regress+=("${name%.sql}") suites+=" regress" ;;
 		*.spec) isolation+=("${name%.spec}") suites+=" isolation" ;;
@@ -59,7 +60,7 @@ fi
 [ ${#isolation[@]} -gt 0 ] ||
 	for file in test/isolation/specs/*.spec; do isolation+=("$(basename "$file" .spec)"); done
 [ ${#tap[@]} -gt 0 ] || tap=(test/t/*.pl)
-[ ${#units[@]} -gt 0 ] || units=(test/unit/test_*.c)
+[ ${#units[@]} -gt 0 ] || units=(test/unit/test_*.c test/sim/test_*.c)
 shopt -u nullglob
 
 passed=0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# test/unit.sh [test/unit/test_x.c ...] - unit tests of src/core
+# test/unit.sh [test/unit/test_x.c ...] - unit tests and simulations of src/core
 #
 # Each program is one test file with all of src/core, by a plain C compiler
 # without a header of PostgreSQL, with the address and undefined behaviour
@@ -15,9 +15,9 @@ cc=${CC:-cc}
 command -v "$cc" >/dev/null || cc=gcc
 out=build/unit
 flags=(-std=gnu99 -g -O1 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare
-	-Wno-missing-field-initializers -Isrc -Itest/unit)
+	-Wno-missing-field-initializers -Isrc -Itest/unit -Itest/sim)
 tests=("$@")
-[ $# -gt 0 ] || tests=(test/unit/test_*.c)
+[ $# -gt 0 ] || tests=(test/unit/test_*.c test/sim/test_*.c)
 core=(src/core/*.c)
 mkdir -p "$out"
 

@@ -15,8 +15,10 @@
 #include <limits.h>
 
 #include "core/arrival_history.h"
+#include "core/limit_controller.h"
 #include "policy/settings.h"
 #include "shared/cancel.h"
+#include "shared/cores.h"
 #include "utils/guc.h"
 
 int			rsl_mode_setting = RSL_MODE_ENFORCE;
@@ -24,6 +26,8 @@ int			rsl_priority_setting = RSL_PRIORITY_NORMAL;
 int			rsl_requested_priority = RSL_PRIORITY_CRITICAL;
 int			rsl_minimum_priority = RSL_PRIORITY_LOW;
 int			rsl_max_running = RSL_UNLIMITED;
+bool		rsl_adaptive_limit = false;
+int			rsl_min_running_limit = 2;
 int			rsl_max_waiting = 1000;
 int			rsl_max_wait = 1000;
 int			rsl_low_priority_cap = -1;
@@ -220,6 +224,20 @@ rsl_define_settings(void)
 							RSL_UNLIMITED, RSL_UNLIMITED, MAX_SLOTS,
 							PGC_SIGHUP, 0, check_max_running, NULL, NULL);
 
+	DefineCustomBoolVariable("resilience.adaptive_limit",
+							 "Find the server-wide limit from measured load.",
+							 "It moves between \"resilience.min_running_limit\" and \"resilience.max_running\".",
+							 &rsl_adaptive_limit,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.min_running_limit",
+							"The least to which the adaptive limit may fall.",
+							"A value above \"resilience.max_running\" counts as that.",
+							&rsl_min_running_limit,
+							2, 1, MAX_SLOTS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("resilience.max_waiting",
 							"How many transactions may wait for the server-wide limit.",
 							NULL,
@@ -322,15 +340,46 @@ rsl_define_settings(void)
 	MarkGUCPrefixReserved("resilience");
 }
 
+/* The bounds within which resilience.adaptive_limit may move the limit. */
+void
+rsl_limit_bounds(int *floor, int *ceiling)
+{
+	*ceiling = rsl_max_running == RSL_UNLIMITED ? MaxConnections : rsl_max_running;
+	*floor = Min(rsl_min_running_limit, *ceiling);
+}
+
+/* The limit that is to be in force. */
+static int
+limit_in_force(void)
+{
+	pg_atomic_uint32 *found = &rsl_shmem->adaptive_limit;
+	rsl_limit_config config;
+	int			limit = (int) pg_atomic_read_u32(found);
+
+	if (!rsl_adaptive_limit)
+	{
+		pg_atomic_write_u32(found, 0);
+		return rsl_max_running;
+	}
+
+	rsl_limit_bounds(&config.floor, &config.ceiling);
+	config.cores = rsl_count_cores();
+	if (limit == 0)
+		limit = rsl_limit_start(&config);
+	limit = Max(config.floor, Min(limit, config.ceiling));
+	pg_atomic_write_u32(found, (uint32) limit);
+	return limit;
+}
+
 /*
- * Make the server-wide settings known to all sessions: at start, and by the
- * launcher after a reload.
+ * Put the server-wide limit and the caps that depend on it in force: with the
+ * other settings, and by the launcher when it has found another limit.
  */
 void
-rsl_publish_settings(void)
+rsl_publish_limit(void)
 {
 	rsl_pool   *pool = &rsl_shmem->server;
-	int			limit = rsl_max_running;
+	int			limit = limit_in_force();
 	int			low_cap;
 	int			normal_cap;
 
@@ -343,8 +392,20 @@ rsl_publish_settings(void)
 
 	pg_atomic_write_u32(&pool->low_cap, (uint32) low_cap);
 	pg_atomic_write_u32(&pool->normal_cap, (uint32) normal_cap);
-	pg_atomic_write_u32(&pool->max_waiting, (uint32) rsl_max_waiting);
 	pg_atomic_write_u32(&pool->max_running, (uint32) limit);
+}
+
+/*
+ * Make the server-wide settings known to all sessions: at start, and by the
+ * launcher after a reload.
+ */
+void
+rsl_publish_settings(void)
+{
+	rsl_pool   *pool = &rsl_shmem->server;
+
+	rsl_publish_limit();
+	pg_atomic_write_u32(&pool->max_waiting, (uint32) rsl_max_waiting);
 	pg_atomic_write_u32(&rsl_shmem->minimum_priority,
 						(uint32) rsl_minimum_priority);
 	pg_atomic_write_u32(&rsl_shmem->preemption,

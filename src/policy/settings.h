@@ -22,6 +22,8 @@ extern int	rsl_priority_setting;	/* rsl_priority */
 extern int	rsl_requested_priority; /* rsl_priority */
 extern int	rsl_minimum_priority;	/* rsl_priority */
 extern int	rsl_max_running;
+extern bool rsl_adaptive_limit;
+extern int	rsl_min_running_limit;
 extern int	rsl_max_waiting;
 extern int	rsl_max_wait;		/* ms */
 extern int	rsl_low_priority_cap;
@@ -46,6 +48,8 @@ extern bool rsl_priority_is_explicit;
 
 extern void rsl_define_settings(void);
 extern void rsl_publish_settings(void);
+extern void rsl_publish_limit(void);
+extern void rsl_limit_bounds(int *floor, int *ceiling);
 extern const char *rsl_priority_name(int priority);
 extern const char *rsl_mode_name(int mode);
 extern int	rsl_parse_priority(const char *name);

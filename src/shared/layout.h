@@ -57,6 +57,9 @@
 /* an idle transaction's slot is lent after this long, in milliseconds */
 #define RSL_LEND_AFTER_MS		100
 
+/* a signal that this machine does not give */
+#define RSL_NOT_KNOWN			PG_UINT32_MAX
+
 /* how many sessions at most may be in a turn at once */
 #define RSL_MAX_TURNS			64
 
@@ -476,6 +479,19 @@ typedef struct rsl_shared
 	pg_atomic_uint32 cancellers;	/* who may cancel: RSL_CANCEL_BY_* */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */
+
+	/*
+	 * Atomics, for resilience.adaptive_limit.  The limit that was found, 0 =
+	 * none yet: the launcher writes it, and whoever publishes settings may
+	 * start anew (postmaster at start, launcher after a reload).  The rest is
+	 * for the view: why (rsl_limit_reason), and what the launcher has seen,
+	 * in thousandths, RSL_NOT_KNOWN if it could not.
+	 */
+	pg_atomic_uint32 adaptive_limit;
+	pg_atomic_uint32 limit_reason;
+	pg_atomic_uint32 blocked_share;
+	pg_atomic_uint32 cpu_idle;
+	pg_atomic_uint32 cpu_pressure;
 
 	/* config lock */
 	uint32		last_uid;

@@ -144,6 +144,11 @@ shmem_fill(void)
 					   rsl_bucket_full(&(rsl_bucket_config) {
 		0, 0, RSL_PREEMPT_BURST
 	}, 0));
+	pg_atomic_init_u32(&shared->adaptive_limit, 0);
+	pg_atomic_init_u32(&shared->limit_reason, 0);
+	pg_atomic_init_u32(&shared->blocked_share, 0);
+	pg_atomic_init_u32(&shared->cpu_idle, RSL_NOT_KNOWN);
+	pg_atomic_init_u32(&shared->cpu_pressure, RSL_NOT_KNOWN);
 	pg_atomic_init_u64(&shared->unmatched, 0);
 	pg_atomic_init_u64(&shared->connection_word, 0);
 	pg_atomic_init_u64(&shared->refused_connections, 0);

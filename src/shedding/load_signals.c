@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "shared/cores.h"
 #include "shared/pool.h"
 #include "shedding/load_signals.h"
 #include "storage/proc.h"
@@ -50,7 +51,7 @@ static int	quiet_ticks = 0;
 
 /* The file's text, from its start; false if there is none. */
 static bool
-read_file(kernel_file *file, char *text, size_t size)
+read_file(kernel_file *file, char *buffer, size_t size)
 {
 	ssize_t		n;
 
@@ -62,14 +63,14 @@ read_file(kernel_file *file, char *text, size_t size)
 	}
 	if (file->fd < 0)
 		return false;
-	n = pread(file->fd, text, size - 1, 0);
+	n = pread(file->fd, buffer, size - 1, 0);
 	if (n <= 0)
 	{
 		close(file->fd);
 		file->fd = -2;
 		return false;
 	}
-	text[n] = '\0';
+	buffer[n] = '\0';
 	return true;
 }
 
@@ -77,12 +78,12 @@ read_file(kernel_file *file, char *text, size_t size)
 static double
 seconds_stalled(void)
 {
-	char		text[256];
+	char		buffer[256];
 	const char *total;
 
-	if (!read_file(&pressure_file, text, sizeof(text)) ||
-		strncmp(text, "some ", 5) != 0 ||
-		(total = strstr(text, "total=")) == NULL)
+	if (!read_file(&pressure_file, buffer, sizeof(buffer)) ||
+		strncmp(buffer, "some ", 5) != 0 ||
+		(total = strstr(buffer, "total=")) == NULL)
 		return -1;
 	return strtod(total + strlen("total="), NULL) / 1e6;
 }
@@ -91,11 +92,11 @@ seconds_stalled(void)
 static double
 seconds_idle(void)
 {
-	char		text[128];
+	char		buffer[128];
 	const char *idle;
 
-	if (!read_file(&uptime_file, text, sizeof(text)) ||
-		(idle = strchr(text, ' ')) == NULL)
+	if (!read_file(&uptime_file, buffer, sizeof(buffer)) ||
+		(idle = strchr(buffer, ' ')) == NULL)
 		return -1;
 	return strtod(idle, NULL);
 }
@@ -109,20 +110,6 @@ share(double *last, double now, double span)
 
 	*last = now;
 	return known ? Max(0, Min(grown / span, 1)) : -1;
-}
-
-static int
-count_cores(void)
-{
-	static int	cores = 0;
-
-	if (cores == 0)
-	{
-		long		online = sysconf(_SC_NPROCESSORS_ONLN);
-
-		cores = online < 1 ? 1 : (int) online;
-	}
-	return cores;
 }
 
 static void
@@ -163,11 +150,14 @@ look_at_sessions(rsl_load_signals *signals)
 void
 rsl_load_signals_read(rsl_load_signals *signals)
 {
+	static int	cores = 0;
 	double		span;
 
+	if (cores == 0)
+		cores = rsl_count_cores();
 	memset(signals, 0, sizeof(*signals));
 	signals->now = rsl_now_us();
-	signals->cores = count_cores();
+	signals->cores = cores;
 	span = last_look < 0 ? 0 : (signals->now - last_look) / 1e6;
 	last_look = signals->now;
 
@@ -182,8 +172,14 @@ average(double *avg, double value)
 	*avg += SMOOTHING * (value - *avg);
 }
 
+static uint32
+thousandths(double share)
+{
+	return share < 0 ? RSL_NOT_KNOWN : (uint32) (share * 1000 + 0.5);
+}
+
 /*
- * Publish whether the server is loaded: somebody waits for the server-wide
+ * Publish what was seen, and whether the server is loaded: somebody waits for the server-wide
  * limit, or more transactions need a core than there are and something waits
  * for one most of the time.  (Load that is not the server's own cannot be
  * helped by holding back the server's work.)  It was loaded until a second
@@ -194,6 +190,12 @@ rsl_load_publish(const rsl_load_signals *signals)
 {
 	bool		was_loaded = rsl_server_is_loaded();
 	bool		pressed;
+
+	pg_atomic_write_u32(&rsl_shmem->blocked_share,
+						thousandths((double) (signals->on_lock + signals->on_lwlock) /
+									Max(signals->holding, 1)));
+	pg_atomic_write_u32(&rsl_shmem->cpu_idle, thousandths(signals->idle));
+	pg_atomic_write_u32(&rsl_shmem->cpu_pressure, thousandths(signals->pressure));
 
 	average(&avg_on_cpu, signals->on_cpu);
 	pressed = avg_on_cpu > signals->cores;

@@ -9,6 +9,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type.h"
+#include "core/limit_controller.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "policy/match.h"
@@ -28,7 +29,7 @@ PG_FUNCTION_INFO_V1(session_activity);
 PG_FUNCTION_INFO_V1(my_priority);
 PG_FUNCTION_INFO_V1(reset_statistics);
 
-#define SHEDDER_COLUMNS		11
+#define SHEDDER_COLUMNS		15
 #define PRIORITY_COLUMNS	14
 #define ACTIVITY_COLUMNS	8
 
@@ -38,7 +39,10 @@ PG_FUNCTION_INFO_V1(reset_statistics);
  * mode, max_running, current_limit, running, waiting, min_admitted_priority,
  * admitted_total, unmatched_total (how often a session matched more bulkheads
  * than are enforced for one), loaded, refused_connections_total,
- * delayed_connections_total (the last two of resilience.max_connection_rate).
+ * delayed_connections_total (the last two of resilience.max_connection_rate),
+ * limit_reason (NULL while the limit does not adapt itself), blocked_share,
+ * cpu_idle, cpu_pressure (0 .. 1 in the last tick; NULL where the system does
+ * not tell).
  */
 Datum
 load_shedder_statistics(PG_FUNCTION_ARGS)
@@ -51,6 +55,11 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	int			running = 0;
 	int			waiting = 0;
 	int64		admitted = 0;
+	pg_atomic_uint32 *signals[] = {
+		&rsl_shmem->blocked_share,
+		&rsl_shmem->cpu_idle,
+		&rsl_shmem->cpu_pressure
+	};
 
 	rsl_require_shmem();
 	InitMaterializedSRF(fcinfo, 0);
@@ -81,6 +90,16 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	values[8] = BoolGetDatum(rsl_server_is_loaded());
 	values[9] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->refused_connections));
 	values[10] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->delayed_connections));
+	nulls[11] = !rsl_adaptive_limit;
+	if (rsl_adaptive_limit)
+		values[11] = CStringGetTextDatum(rsl_limit_reason_name(pg_atomic_read_u32(&rsl_shmem->limit_reason)));
+	for (int i = 0; i < lengthof(signals); i++)
+	{
+		uint32		signal = pg_atomic_read_u32(signals[i]);
+
+		nulls[12 + i] = signal == RSL_NOT_KNOWN;
+		values[12 + i] = Float8GetDatum(signal / 1000.0);
+	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }

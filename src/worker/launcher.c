@@ -5,8 +5,8 @@
  *
  * Ten times a second it lends the slots of idle transactions, lets waiters
  * through that block somebody, hands over what a cap that opened lets run,
- * ends what has expired, sweeps up after sessions that are gone, and measures
- * how loaded the server is.  After a reload it publishes the settings.  And it sends readers to the databases
+ * ends what has expired, sweeps up after sessions that are gone, measures how
+ * loaded the server is, and moves the adaptive limit.  After a reload it publishes the settings.  And it sends readers to the databases
  * to compare the published bulkheads with the tables: on a standby all the
  * time, elsewhere at start and now and then.
  *
@@ -33,7 +33,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
-#include "shedding/load_signals.h"
+#include "shedding/adaptive.h"
 #include "shedding/preempt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -287,7 +287,7 @@ hand_over(rsl_pool *pool)
 		rsl_pool_dispatch(pool);
 }
 
-/* How loaded is the server? */
+/* How loaded is the server, and what is the right limit then? */
 static void
 look_at_load(void)
 {
@@ -296,6 +296,7 @@ look_at_load(void)
 	rsl_load_signals_read(&signals);
 	rsl_load_publish(&signals);
 	rsl_preempt_deposit(signals.admitted);
+	rsl_adaptive_tick(&signals);
 }
 
 static void
