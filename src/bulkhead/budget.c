@@ -256,6 +256,8 @@ rsl_budget_judge(const rsl_budget_request *request)
 	double		cost = planned_cost(request->stmt);
 	double		estimate = estimate_cpu(request, cost);
 	uint32		charged = 0;
+	uint32		unestimated = 0;
+	uint32		counted = 0;
 
 	for (uint32 left = request->bits; left != 0; left &= left - 1)
 	{
@@ -263,9 +265,9 @@ rsl_budget_judge(const rsl_budget_request *request)
 		rsl_bulkhead *bulkhead = &rsl_bulkheads[rsl_me->matches[i].index];
 		rsl_budget *budget = &bulkhead->budget;
 		uint32		flags = pg_atomic_read_u32(&budget->flags);
-		bool		force = (flags & RSL_BUDGET_ONLY_UNDER_LOAD) != 0 &&
-			!rsl_server_is_loaded();
+		bool		acts = rsl_budget_acts(flags);
 		bool		pays = false;
+		bool		observed = false;
 		budget_finding finding = {WITHIN_BUDGET};
 
 		finding.cost = cost;
@@ -284,26 +286,47 @@ rsl_budget_judge(const rsl_budget_request *request)
 			!take_arrival(budget, &finding))
 			finding.reason = RATE;
 
-		if (finding.reason != WITHIN_BUDGET && !force &&
+		if (finding.reason != WITHIN_BUDGET && acts &&
 			!request->exempt(request->arg))
 		{
 			bool		enforce = rsl_mode_setting == RSL_MODE_ENFORCE &&
 				pg_atomic_read_u32(&bulkhead->mode) == RSL_MODE_ENFORCE;
 
 			if (enforce)
-				give_back(charged | (pays ? UINT32_C(1) << i : 0), estimate);
+			{
+				give_back((charged & ~unestimated) |
+						  (pays ? UINT32_C(1) << i : 0), estimate);
+				/* who tries again and again pays for what runs only */
+				rsl_budget_set_clock();
+			}
+			else if (pays)
+				give_back(UINT32_C(1) << i, estimate);
+			observed = true;
 			refuse(request, bulkhead, &finding, enforce);
 		}
 
-		/* it runs, whatever was found */
-		if (flags & RSL_BUDGET_CPU)
+		/*
+		 * It runs, whatever was found.  What would not have run owes nothing,
+		 * so that observing sees the debt that there would be.  While the
+		 * budget does not act the debt may be capped, and what was not added
+		 * in advance must not be taken off later.
+		 */
+		if ((flags & RSL_BUDGET_CPU) == 0)
+			continue;
+		if (observed)
 		{
-			if (!pays)
-				rsl_budget_charge(budget, estimate);
-			charged |= UINT32_C(1) << i;
+			counted |= UINT32_C(1) << i;
+			continue;
 		}
+		charged |= UINT32_C(1) << i;
+		if (pays)
+			continue;
+		if (acts)
+			rsl_budget_charge(budget, estimate);
+		else
+			unestimated |= UINT32_C(1) << i;
 	}
 
-	if (charged != 0)
-		rsl_budget_open(charged, estimate, request->query_id, cost);
+	if ((charged | counted) != 0)
+		rsl_budget_open(charged, unestimated, counted, estimate, request->query_id, cost);
 }

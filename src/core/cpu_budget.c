@@ -36,6 +36,18 @@ rsl_cpu_debt_add(uint64_t word, double rate, int64_t now_us, double cpu_us)
 	return (uint64_t) (now_us + (int64_t) ceil(left));
 }
 
+uint64_t
+rsl_cpu_debt_add_capped(uint64_t word, double rate, int64_t now_us,
+						double cpu_us, double cap_us)
+{
+	uint64_t	next = rsl_cpu_debt_add(word, rate, now_us, cpu_us);
+	uint64_t	most = rsl_cpu_debt_add(0, rate, now_us, cap_us);
+
+	if ((int64_t) word > (int64_t) most)
+		most = word;
+	return next < most ? next : most;
+}
+
 int64_t
 rsl_cpu_debt_wait(uint64_t word, double rate, int64_t now_us, double cpu_us)
 {

@@ -40,6 +40,11 @@ extern double rsl_cpu_debt(uint64_t word, double rate, int64_t now_us);
 extern uint64_t rsl_cpu_debt_add(uint64_t word, double rate, int64_t now_us,
 								 double cpu_us);
 
+/* The same, but what would go beyond the cap is not added. */
+extern uint64_t rsl_cpu_debt_add_capped(uint64_t word, double rate,
+										int64_t now_us, double cpu_us,
+										double cap_us);
+
 /* How long until the debt is at most "cpu_us"?  0 = it is. */
 extern int64_t rsl_cpu_debt_wait(uint64_t word, double rate, int64_t now_us,
 								 double cpu_us);

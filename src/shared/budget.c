@@ -7,9 +7,9 @@
  * let in; what it really took replaces the estimate when it ends, however it
  * ends.  In between the launcher charges what it has used beyond that, so
  * that a statement that runs for an hour does not look like one that was
- * estimated to take a second.  It is CPU time of the process from the first
- * statement to the end of the transaction: idle time costs nothing, and all
- * statements of the transaction count.  Parallel workers add theirs to their
+ * estimated to take a second.  It is CPU time of the process from the end of
+ * its last transaction to the end of this one: idle time costs nothing,
+ * parsing and planning do, and all statements of the transaction count.  Parallel workers add theirs to their
  * leader's when they end; the leader waits for that before it ends.
  *
  * What the launcher and the owner charge must add up: the session's word
@@ -60,11 +60,29 @@ static struct
 	double		cost;
 
 	/* per match: used and charged when it came in */
+	uint32		counted;		/* matches that do not pay */
 	int64		used_before[RSL_MAX_MATCHES];
 	int64		charged_before[RSL_MAX_MATCHES];
 }			current;
 
 static rsl_session *leader = NULL;	/* in a parallel worker */
+
+/*
+ * This process's CPU time when its last transaction was settled (-1 = not
+ * known), and how many it had been admitted for.
+ */
+static int64 settled_at = -1;
+static uint64 settled_admitted = 0;
+
+static uint64
+admitted_by_me(void)
+{
+	uint64		n = 0;
+
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+		n += pg_atomic_read_u64(&rsl_me->admitted[c]);
+	return n;
+}
 
 Size
 rsl_budget_shmem_size(void)
@@ -125,8 +143,25 @@ rsl_budget_publish(rsl_budget *budget, const rsl_bulkhead_policy *policy)
 
 	if (policy && policy->cpu_share >= 0)
 	{
+		double		old_rate = rsl_budget_number(&budget->rate);
+		double		rate = policy->cpu_share * Max(cores, 1);
+
 		flags |= RSL_BUDGET_CPU;
-		write_number(&budget->rate, policy->cpu_share * Max(cores, 1));
+		if (old_rate != rate)
+		{
+			/*
+			 * The word is the time at which all is paid: keep what is owed,
+			 * not how long that takes.  (What others charge in this moment is
+			 * lost.)
+			 */
+			int64		now = rsl_now_us();
+			double		debt = rsl_cpu_debt(pg_atomic_read_u64(&budget->debt),
+											old_rate, now);
+
+			pg_atomic_write_u64(&budget->debt,
+								rsl_cpu_debt_add(0, rate, now, debt));
+		}
+		write_number(&budget->rate, rate);
 		write_number(&budget->burst_us, policy->cpu_burst_ms * 1000);
 	}
 	if (policy && policy->max_statement_cost >= 0)
@@ -231,22 +266,35 @@ learn_query(uint64 query_id, double cost, double cpu_us)
 	pg_atomic_write_u64(&place->query_id, query_id);
 }
 
-/* Add to what a bulkhead owes, or (negative) take off. */
+/*
+ * Add to what a bulkhead owes, or (negative) take off.  While the budget does
+ * not act nothing can keep the debt down, so it grows to the burst and no
+ * further: else an hour of using an idle machine would be paid for by hours of
+ * refusals when it is not idle any more.
+ */
 void
 rsl_budget_charge(rsl_budget *budget, double cpu_us)
 {
+	uint32		flags = pg_atomic_read_u32(&budget->flags);
+	bool		capped = cpu_us > 0 && !rsl_budget_acts(flags);
 	double		rate;
+	double		burst;
 	uint64		old;
+	uint64		next;
 	int64		now;
 
-	if ((pg_atomic_read_u32(&budget->flags) & RSL_BUDGET_CPU) == 0)
+	if ((flags & RSL_BUDGET_CPU) == 0)
 		return;
 	rate = rsl_budget_number(&budget->rate);
+	burst = rsl_budget_number(&budget->burst_us);
 	now = rsl_now_us();
 	old = pg_atomic_read_u64(&budget->debt);
-	while (!pg_atomic_compare_exchange_u64(&budget->debt, &old,
-										   rsl_cpu_debt_add(old, rate, now, cpu_us)))
-		 /* somebody else has charged */ ;
+	do
+	{
+		next = capped ?
+			rsl_cpu_debt_add_capped(old, rate, now, cpu_us, burst) :
+			rsl_cpu_debt_add(old, rate, now, cpu_us);
+	} while (!pg_atomic_compare_exchange_u64(&budget->debt, &old, next));
 }
 
 /* The bulkhead of a match, if it is still the one that was matched. */
@@ -259,13 +307,36 @@ matched_bulkhead(const rsl_match *match)
 }
 
 /*
- * The bulkheads of these matches have been charged with an estimate: from now
- * on this transaction is theirs.  Does not fail.
+ * The process's CPU time was last looked at now: what it used before is paid
+ * for by somebody, or by nobody.
  */
 void
-rsl_budget_open(uint32 bits, double estimate_us, uint64 query_id, double cost)
+rsl_budget_set_clock(void)
+{
+	settled_at = rsl_process_cpu_us(0);
+	settled_admitted = admitted_by_me();
+}
+
+/* The session's bulkheads are others: what it did is not theirs. */
+void
+rsl_budget_lose_clock(void)
+{
+	settled_at = -1;
+}
+
+/*
+ * This transaction belongs to the bulkheads of these matches from now on:
+ * "paying" have been charged with the estimate, but for "unestimated";
+ * "counted" do not pay, their CPU time is only counted.  Parsing and planning
+ * of its first statement, since our last transaction ended, are part of it,
+ * if nothing else was done in between.  Does not fail.
+ */
+void
+rsl_budget_open(uint32 paying, uint32 unestimated, uint32 counted,
+				double estimate_us, uint64 query_id, double cost)
 {
 	rsl_session *me = rsl_me;
+	uint32		bits = paying | counted;
 
 	if (++current.number == 0)
 		current.number = 1;
@@ -276,10 +347,14 @@ rsl_budget_open(uint32 bits, double estimate_us, uint64 query_id, double cost)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 
-		current.used_before[i] = current.charged_before[i] = 0;
+		current.used_before[i] = 0;
+		current.charged_before[i] = (unestimated & (UINT32_C(1) << i)) != 0 ?
+			(int64) estimate_us : 0;
 	}
-	me->budget_bits = bits;
-	me->cpu_start = rsl_process_cpu_us(0);
+	current.counted = counted;
+	me->budget_bits = paying;
+	me->cpu_start = settled_at >= 0 && settled_admitted == admitted_by_me() ?
+		settled_at : rsl_process_cpu_us(0);
 	pg_atomic_write_u64(&me->worker_cpu_us, 0);
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->cpu_charged,
@@ -296,7 +371,8 @@ rsl_budget_add(uint32 bits)
 
 	if (!rsl_budget_is_open)
 	{
-		rsl_budget_open(bits, 0, 0, 0);
+		rsl_budget_lose_clock();
+		rsl_budget_open(bits, 0, 0, 0, 0, 0);
 		current.learns = false;
 		return;
 	}
@@ -332,10 +408,12 @@ rsl_budget_settle(bool completed)
 
 	rsl_budget_is_open = false;
 	charged = CHARGED_US(pg_atomic_exchange_u64(&me->cpu_charged, 0));
-	used = rsl_process_cpu_us(0) - me->cpu_start +
+	rsl_budget_set_clock();
+	used = settled_at - me->cpu_start +
 		(int64) pg_atomic_exchange_u64(&me->worker_cpu_us, 0);
 
-	for (uint32 left = me->budget_bits; left != 0; left &= left - 1)
+	for (uint32 left = me->budget_bits | current.counted; left != 0;
+		 left &= left - 1)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 		rsl_bulkhead *bulkhead = matched_bulkhead(&me->matches[i]);
@@ -343,8 +421,9 @@ rsl_budget_settle(bool completed)
 
 		if (bulkhead == NULL)
 			continue;
-		rsl_budget_charge(&bulkhead->budget,
-						  its_use - (charged - current.charged_before[i]));
+		if ((me->budget_bits & (UINT32_C(1) << i)) != 0)
+			rsl_budget_charge(&bulkhead->budget,
+							  its_use - (charged - current.charged_before[i]));
 		pg_atomic_fetch_add_u64(&bulkhead->budget.cpu_us, its_use);
 		if (completed && current.learns)
 			learn_word(&bulkhead->budget.typical, current.cost, used);

@@ -36,6 +36,13 @@ rsl_budget_number(pg_atomic_uint64 *number)
 	return value;
 }
 
+/* Does a budget with these flags refuse anything now? */
+static inline bool
+rsl_budget_acts(uint32 flags)
+{
+	return (flags & RSL_BUDGET_ONLY_UNDER_LOAD) == 0 || rsl_server_is_loaded();
+}
+
 extern Size rsl_budget_shmem_size(void);
 extern void rsl_budget_shmem_place(void *place);
 extern void rsl_budget_shmem_init(void);
@@ -47,8 +54,10 @@ extern void rsl_query_costs_forget(void);
 extern uint64 rsl_query_cost_lookup(uint64 query_id);
 
 extern void rsl_budget_charge(rsl_budget *budget, double cpu_us);
-extern void rsl_budget_open(uint32 bits, double estimate_us, uint64 query_id,
-							double cost);
+extern void rsl_budget_set_clock(void);
+extern void rsl_budget_lose_clock(void);
+extern void rsl_budget_open(uint32 paying, uint32 unestimated, uint32 counted,
+							double estimate_us, uint64 query_id, double cost);
 extern void rsl_budget_add(uint32 bits);
 extern void rsl_budget_settle(bool completed);
 extern void rsl_budget_charge_running(void);

@@ -345,6 +345,8 @@ rsl_session_fold(rsl_session *session)
 	}
 	session->nmatches = 0;
 	LWLockRelease(rsl_stats_lock);
+	if (session == rsl_me)
+		rsl_budget_lose_clock();
 }
 
 /* Give back everything that a session holds, its entry too. */

@@ -41,6 +41,13 @@ test_debt(void)
 	word = rsl_cpu_debt_add(word, 0.2, 100 * SECOND, 1e9);
 	word = rsl_cpu_debt_add(word, 1e-3, 100 * SECOND, 1e300);
 	ok(near(rsl_cpu_debt(word, 1, 100 * SECOND) / SECOND, 30.0 * 86400, 1), "a debt is paid after 30 days at the latest");
+	word = rsl_cpu_debt_add_capped(0, 0.2, 100 * SECOND, 90000, 50000);
+	ok(near(rsl_cpu_debt(word, 0.2, 100 * SECOND), 50000, 1), "a cap is a cap");
+	word = rsl_cpu_debt_add_capped(0, 0.2, 100 * SECOND, 30000, 50000);
+	ok(near(rsl_cpu_debt(word, 0.2, 100 * SECOND), 30000, 1), "below it all is added");
+	word = rsl_cpu_debt_add(0, 0.2, 100 * SECOND, 70000);
+	word = rsl_cpu_debt_add_capped(word, 0.2, 100 * SECOND, 30000, 50000);
+	ok(near(rsl_cpu_debt(word, 0.2, 100 * SECOND), 70000, 1), "beyond it nothing is, and nothing taken off");
 	word = rsl_cpu_debt_add(0, 0.5, SECOND, 0.0 / 0.0);
 	ok(rsl_cpu_debt(word, 0.5, SECOND) == 0, "no number is no debt");
 }
