@@ -19,6 +19,17 @@
  * It does nothing while the limit is not reached, unless the signals say that
  * the server is overloaded below it.
  *
+ * Why this: test/sim/test_limit_simulation ("rivals") runs four methods on
+ * seven workloads and servers of 2 to 256 cores, from limits of 1 and 600.
+ * Throughput after ten seconds over that of the best limit, least of all
+ * cases: this 0.93 (0.98 without one case of forty transactions a second); by
+ * signals alone (AIMD: a third blocked, three runnable a core) 0.39, as one
+ * more at a time is too slow for sleepers, and 0.69 where the collapse begins
+ * below three a core; by the gradient of latency 0.03, since it rises by less
+ * than one a second, and 0.21 from above, since its baseline is the collapse;
+ * by a climb of fixed steps a second 0.03, or 0.21 where noise hides which
+ * way is up.  AIMD is better only for long reports.
+ *
  *-------------------------------------------------------------------------
  */
 #include "core/limit_controller.h"

@@ -13,6 +13,7 @@
 #   recovery      how fast goodput returns after ten seconds of overload
 #   storm         goodput with clients that retry at once and do not wait long
 #   scaling       cost with many bulkheads and with many idle sessions
+#   adaptive      the limit that finds itself beside the best fixed one (see adaptive.sh)
 #   memory        shared memory for 1 000 sessions
 #   breaker       what a guarded foreign server costs, and how fast a breaker acts
 #   all           all of the above, and the table at the end (the default)
@@ -765,6 +766,9 @@ section_sweep() {
 	limit -1
 }
 
+# shellcheck source=test/bench/adaptive.sh
+source "$HERE/adaptive.sh"
+
 section_priority() {
 	local select='SELECT abalance FROM pgbench_accounts WHERE aid = $1'
 	local slow='SELECT count(*), sum(v) FROM numbers WHERE v <> 5'
@@ -1356,6 +1360,11 @@ summary() {
 	row "goodput / capacity while 2.5 times as much comes, clients that retry at once (plain: $(f storm_plain), without queue_target: $(f storm_res0))" "" "$(f storm_res)" "v >= 0"
 	row "cost per statement, 128 bulkheads / 1 (instructions)" "<= 1.05" "$(f scaling_bulkheads)" "v <= 1.05"
 	row "cost per statement, 1 000 idle sessions / none (CPU; plain: $(f scaling_idle_bare))" "<= 1.05" "$(f scaling_idle_many)" "v <= 1.05"
+	for n in reads tpcb20 tpcb1 sleep; do
+		row "adaptive limit / best fixed limit, ${ADAPTIVE_TITLE[$n]}, from 1" ">= 0.95" "$(f "adaptive_${n}_low")" "v >= 0.95"
+		row "   the same, from 256" ">= 0.95" "$(f "adaptive_${n}_high")" "v >= 0.95"
+	done
+	row "adaptive limit: settled after another workload, s" "<= 10" "$(f adaptive_settle)" "v <= 10"
 	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
 	row "a guarded foreign server, breaker closed: us for each statement" "<= 1" "$(f breaker_statement_us)" "v <= 1"
 	row "the same: ns for each row" "<= 10" "$(f breaker_row_ns)" "v <= 10"
@@ -1371,7 +1380,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker curve peak summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker adaptive curve peak summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1379,7 +1388,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | sweep | summary) ;;
+			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | adaptive | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
