@@ -824,6 +824,183 @@ COMMENT ON FUNCTION resilience.cancel_statistics() IS
 	'internal: requests to cancel a running statement, since the start of the server';
 
 --
+-- Runaway rules
+--
+
+CREATE TABLE resilience.runaway_rule_definitions (
+	name text PRIMARY KEY,
+	role_name regrole,
+	database_name text,
+	application_name text,
+	client_address cidr,
+	tag text,
+	query_id bigint,
+	command text,
+	max_duration interval NOT NULL DEFAULT '0',
+	max_cpu interval NOT NULL DEFAULT '0',
+	max_temp_bytes bigint NOT NULL DEFAULT -1,
+	max_rows_estimate float8 NOT NULL DEFAULT -1,
+	action text NOT NULL DEFAULT 'observe',
+	quarantine_duration interval NOT NULL DEFAULT '10 min',
+	quarantine_max_running int NOT NULL DEFAULT 0,
+	mode text NOT NULL DEFAULT 'enforce',
+	expires_at timestamptz
+);
+REVOKE ALL ON resilience.runaway_rule_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.runaway_rule_definitions IS
+	'definitions of the runaway rules of this database; use create_runaway_rule(), alter_runaway_rule(), drop_runaway_rule()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.runaway_rule_definitions', '');
+
+CREATE FUNCTION resilience.runaway_rule_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.runaway_rule_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.runaway_rule_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.runaway_rule_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.runaway_rule_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.runaway_rule_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.runaway_rule_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.runaway_rule_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_runaway_rule(
+	name text,
+	role_name name DEFAULT NULL,
+	database_name name DEFAULT NULL,
+	application_name text DEFAULT NULL,
+	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
+	command text DEFAULT NULL,
+	max_duration interval DEFAULT NULL,
+	max_cpu interval DEFAULT NULL,
+	max_temp_bytes bigint DEFAULT NULL,
+	max_rows_estimate float8 DEFAULT NULL,
+	action text DEFAULT 'observe',
+	quarantine_duration interval DEFAULT '10 min',
+	quarantine_max_running int DEFAULT 0,
+	mode text DEFAULT 'enforce',
+	expires_at timestamptz DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_runaway_rule FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_runaway_rule IS
+	'what to do with statements that match all conditions and go beyond any of the limits: observe, lower_priority, cancel, quarantine';
+
+CREATE FUNCTION resilience.alter_runaway_rule(
+	name text,
+	role_name name DEFAULT NULL,
+	database_name name DEFAULT NULL,
+	application_name text DEFAULT NULL,
+	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
+	command text DEFAULT NULL,
+	max_duration interval DEFAULT NULL,
+	max_cpu interval DEFAULT NULL,
+	max_temp_bytes bigint DEFAULT NULL,
+	max_rows_estimate float8 DEFAULT NULL,
+	action text DEFAULT NULL,
+	quarantine_duration interval DEFAULT NULL,
+	quarantine_max_running int DEFAULT NULL,
+	mode text DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_runaway_rule FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_runaway_rule IS
+	'change a runaway rule; NULL leaves an argument as it is; its quarantine ends';
+
+CREATE FUNCTION resilience.drop_runaway_rule(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_runaway_rule FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_runaway_rule IS
+	'remove a runaway rule; its quarantine ends';
+
+CREATE FUNCTION resilience.runaway_rule_statistics(
+	OUT name text,
+	OUT hits_total bigint,
+	OUT cancelled_total bigint,
+	OUT refused_total bigint,
+	OUT quarantined_total bigint,
+	OUT evicted_total bigint,
+	OUT last_hit_at timestamptz,
+	OUT last_query_id bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
+REVOKE ALL ON FUNCTION resilience.runaway_rule_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.runaway_rule_statistics() IS
+	'internal: live numbers behind the view runaway_rules';
+
+CREATE VIEW resilience.runaway_rules AS
+SELECT d.name,
+	coalesce(d.database_name::name, current_database()) AS database_name,
+	pg_catalog.pg_get_userbyid(d.role_name::oid) AS role_name,
+	d.application_name,
+	d.client_address,
+	d.tag,
+	d.query_id,
+	d.command,
+	d.max_duration,
+	d.max_cpu,
+	d.max_temp_bytes,
+	d.max_rows_estimate,
+	d.action,
+	d.quarantine_duration,
+	d.quarantine_max_running,
+	d.mode,
+	d.expires_at,
+	s.hits_total,
+	s.cancelled_total,
+	s.refused_total,
+	s.quarantined_total,
+	s.evicted_total,
+	s.last_hit_at,
+	s.last_query_id
+FROM resilience.runaway_rule_definitions d
+	LEFT JOIN resilience.runaway_rule_statistics() s USING (name);
+COMMENT ON VIEW resilience.runaway_rules IS
+	'runaway rules of this database: conditions, limits, action, and totals (NULL for what is not committed)';
+
+CREATE FUNCTION resilience.quarantine_statistics(
+	OUT query_id bigint,
+	OUT rule text,
+	OUT action text,
+	OUT max_running int,
+	OUT since timestamptz,
+	OUT until timestamptz,
+	OUT refused_total bigint,
+	OUT running int
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION resilience.quarantine_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.quarantine_statistics() IS
+	'internal: numbers behind the view quarantine';
+
+CREATE VIEW resilience.quarantine AS
+SELECT * FROM resilience.quarantine_statistics();
+COMMENT ON VIEW resilience.quarantine IS
+	'queries that the runaway rules of this database have put into quarantine';
+
+CREATE FUNCTION resilience.release_quarantine(query_id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.release_quarantine FROM PUBLIC;
+COMMENT ON FUNCTION resilience.release_quarantine IS
+	'end the quarantine of a query now; false if it was in none';
+
+GRANT SELECT ON resilience.runaway_rules, resilience.quarantine TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.runaway_rule_statistics(),
+	resilience.quarantine_statistics() TO pg_monitor;
+
+--
 -- Privileges: the functions of everyone, the views of pg_monitor
 --
 

@@ -135,6 +135,17 @@ rsl_my_slot_number(void)
 #endif
 }
 
+/* the same, of another process */
+static inline int
+rsl_slot_number(PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetNumberFromPGProc(proc);
+#else
+	return proc->pgprocno;
+#endif
+}
+
 /*
  * Our wait events have names of their own from 17 on; before, an extension
  * can only say "Extension".

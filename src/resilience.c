@@ -34,6 +34,7 @@
 #include "shared/layout.h"
 #include "shedding/hooks.h"
 #include "shedding/preempt.h"
+#include "shedding/runaway.h"
 #include "worker/launcher.h"
 #include "worker/prober.h"
 
@@ -64,6 +65,7 @@ _PG_init(void)
 	rsl_connection_init();
 	rsl_shedding_init();
 	rsl_preempt_init();
+	rsl_runaway_init();
 	rsl_fdw_init();
 	rsl_fallback_init();
 	rsl_fallback_functions_init();

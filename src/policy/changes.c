@@ -88,7 +88,7 @@ publish_callback(XactEvent event, void *arg)
 			if (definitions_changed)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed bulkheads or circuit breakers"),
+						 errmsg("cannot PREPARE a transaction that has changed bulkheads, circuit breakers or runaway rules"),
 						 errdetail("Changes take effect when the session that made them commits."),
 						 errhint("Use COMMIT.")));
 			break;
@@ -134,7 +134,7 @@ bulkhead_definitions_changed(PG_FUNCTION_ARGS)
 }
 
 /*
- * A role that a bulkhead names cannot be dropped, like one that a row
+ * A role that a bulkhead or runaway rule names cannot be dropped, like one that a row
  * security policy names: otherwise the bulkhead would limit nobody without a
  * word, or, after a restore, somebody else.
  */
@@ -143,6 +143,7 @@ check_role_unused(Oid role)
 {
 	char		name[NAMEDATALEN];
 	Oid			home = InvalidOid;
+	bool		is_rule = false;
 
 	/* what this transaction has done to its own database's definitions */
 	if (definitions_changed)
@@ -160,6 +161,16 @@ check_role_unused(Oid role)
 				strlcpy(name, mine->policies[p].name, sizeof(name));
 			}
 		}
+		rsl_read_runaway_rules(&mine->runaway);
+		for (int p = 0; p < mine->runaway.npolicies; p++)
+		{
+			if (mine->runaway.policies[p].conditions.role == role)
+			{
+				home = MyDatabaseId;
+				is_rule = true;
+				strlcpy(name, mine->runaway.policies[p].name, sizeof(name));
+			}
+		}
 	}
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
@@ -172,6 +183,21 @@ check_role_unused(Oid role)
 		{
 			home = rsl_bulkheads[i].policy.home_database;
 			strlcpy(name, rsl_bulkheads[i].policy.name, sizeof(name));
+			is_rule = false;
+			break;
+		}
+	}
+	for (int i = 0; i < rsl_runaway->max_rules; i++)
+	{
+		rsl_runaway_policy *policy = &rsl_runaway->rules[i].policy;
+
+		if (rsl_runaway->rules[i].published &&
+			policy->conditions.role == role &&
+			!(definitions_changed && policy->home_database == MyDatabaseId))
+		{
+			home = policy->home_database;
+			strlcpy(name, policy->name, sizeof(name));
+			is_rule = true;
 			break;
 		}
 	}
@@ -183,10 +209,14 @@ check_role_unused(Oid role)
 
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("role \"%s\" cannot be dropped because a bulkhead depends on it",
-						GetUserNameFromId(role, false)),
-				 errdetail("condition of bulkhead \"%s\" in database \"%s\"",
-						   name, database ? database : "?"),
+				 errmsg("role \"%s\" cannot be dropped because a %s depends on it",
+						GetUserNameFromId(role, false),
+						is_rule ? "runaway rule" : "bulkhead"),
+				 errdetail("condition of %s \"%s\" in database \"%s\"",
+						   is_rule ? "runaway rule" : "bulkhead", name,
+						   database ? database : "?"),
+				 is_rule ?
+				 errhint("Drop the runaway rule there with resilience.drop_runaway_rule(), or alter it.") :
 				 errhint("Drop the bulkhead there with resilience.drop_bulkhead(), or alter it.")));
 	}
 }
@@ -241,7 +271,8 @@ check_server_unused(Oid server)
 static bool
 is_definitions_trigger(Oid trigger)
 {
-	static const char *const tables[] = {RSL_DEFINITIONS_NAME, RSL_BREAKERS_NAME};
+	static const char *const tables[] = {RSL_DEFINITIONS_NAME, RSL_BREAKERS_NAME,
+	RSL_RUNAWAY_RULES_NAME};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{

@@ -316,9 +316,8 @@ rsl_definition_insert(const rsl_definition_table *table, Datum *values,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("%s \"%s\" already exists", table->kind,
 						TextDatumGetCString(values[0])),
-				 errhint("Use resilience.alter_%s() to change it.",
-						 strrchr(table->kind, ' ') ?
-						 strrchr(table->kind, ' ') + 1 : table->kind)));
+				 errhint("Use resilience.alter_%.*s() to change it.",
+						 (int) strlen(table->view) - 1, table->view)));
 
 	fill_defaults(table, values, nulls);
 	initStringInfo(&sql);

@@ -15,6 +15,7 @@
 
 #include "policy/conditions.h"
 #include "policy/match.h"
+#include "policy/runaway_policy.h"
 #include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/session.h"
@@ -260,6 +261,9 @@ rsl_match_session(void)
 											   me->database, &me->address,
 											   application_name);
 	}
+
+	if (rsl_match_runaway_session())
+		list->uses_application_name = true;
 
 	rsl_session_fold(me);
 	LWLockAcquire(rsl_config_lock, LW_SHARED);

@@ -136,6 +136,7 @@ rsl_empty_publication(Oid home_database)
 										 sizeof(rsl_publication));
 	publication->home_database = home_database;
 	publication->breakers.home_database = home_database;
+	publication->runaway.home_database = home_database;
 	return publication;
 }
 
@@ -297,6 +298,9 @@ rsl_prepare_publication(Oid home_database)
 	match_connections(publication);
 	rsl_read_breakers(&publication->breakers);
 	rsl_check_breaker_room(&publication->breakers);
+	rsl_read_runaway_rules(&publication->runaway);
+	rsl_check_runaway_room(&publication->runaway);
+	rsl_match_runaway_sessions(&publication->runaway);
 	MemoryContextSwitchTo(old);
 	return publication;
 }
@@ -478,8 +482,9 @@ rsl_publish(const rsl_publication *publication)
 		}
 	}
 
-	announce();
 	rsl_publish_breakers(&publication->breakers);
+	rsl_publish_runaway_rules(&publication->runaway);
+	announce();
 	rsl_snapshot_save();
 	LWLockRelease(rsl_config_lock);
 
@@ -537,6 +542,7 @@ rsl_publication_differs(const rsl_publication *publication)
 				   sizeof(rsl_bulkhead_policy)) != 0;
 	}
 	differs |= rsl_breakers_differ(&publication->breakers);
+	differs |= rsl_runaway_rules_differ(&publication->runaway);
 	LWLockRelease(rsl_config_lock);
 	return differs || in_force != publication->npolicies;
 }
@@ -546,7 +552,8 @@ void
 rsl_forget_database(Oid home_database)
 {
 	rsl_publication nothing = {.home_database = home_database,
-	.breakers.home_database = home_database};
+		.breakers.home_database = home_database,
+	.runaway.home_database = home_database};
 
 	if (rsl_publication_differs(&nothing))
 		rsl_publish(&nothing);
@@ -556,11 +563,9 @@ rsl_forget_database(Oid home_database)
 void
 rsl_publish_expiries(void)
 {
-	TimestampTz now;
+	TimestampTz now = GetCurrentTimestamp();
 
-	if (rsl_shmem->next_expiry == DT_NOEND)
-		return;
-	now = GetCurrentTimestamp();
+	rsl_expire_runaway_rules(now);
 	if (now < rsl_shmem->next_expiry)
 		return;
 

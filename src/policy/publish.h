@@ -12,6 +12,7 @@
 #include "access/tupdesc.h"
 #include "policy/breaker_policy.h"
 #include "policy/conditions.h"
+#include "policy/runaway_policy.h"
 #include "shared/layout.h"
 #include "utils/timestamp.h"
 
@@ -50,6 +51,7 @@ typedef struct rsl_publication
 	pid_t	   *pids;			/* the sessions that were looked at ... */
 	bool	   *connects;		/* ... and which policies each one matches */
 	rsl_breaker_set breakers;
+	rsl_runaway_set runaway;
 } rsl_publication;
 
 extern void rsl_publish_init(void);

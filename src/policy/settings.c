@@ -19,6 +19,7 @@
 #include "policy/settings.h"
 #include "shared/cancel.h"
 #include "shared/cores.h"
+#include "shared/runaway.h"
 #include "utils/guc.h"
 
 int			rsl_mode_setting = RSL_MODE_ENFORCE;
@@ -42,6 +43,7 @@ int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
 int			rsl_max_compartments = 128;
 int			rsl_history_size = 16;
+int			rsl_max_runaway_rules = RSL_MAX_RUNAWAY_RULES;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -336,6 +338,13 @@ rsl_define_settings(void)
 							16, 0, 1024 * 1024,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							check_history_size, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_runaway_rules",
+							"Room for runaway rules in shared memory.",
+							NULL,
+							&rsl_max_runaway_rules,
+							RSL_MAX_RUNAWAY_RULES, 1, RSL_MAX_RUNAWAY_RULES,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("resilience");
 }

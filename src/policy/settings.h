@@ -38,6 +38,7 @@ extern int	rsl_max_bulkheads;
 extern int	rsl_max_breakers;
 extern int	rsl_max_compartments;
 extern int	rsl_history_size;
+extern int	rsl_max_runaway_rules;
 
 /*
  * Was resilience.priority set for this session, its role or its database?

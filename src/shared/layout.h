@@ -425,6 +425,25 @@ typedef struct rsl_session
 	int64		cpu_start;		/* of the process, microseconds */
 	uint32		budget_bits;	/* bit i: match i is charged */
 
+	/*
+	 * What runaway rules ask of the statement (see shedding/runaway.c), set
+	 * like the flags above, while there are rules.
+	 */
+	uint8		statement_command;	/* rsl_command */
+	uint8		quarantine;		/* owner: place in it that is taken, from 1 */
+	uint32		quarantine_use; /* owner: of that place */
+	float		rows_estimate;	/* the planner's */
+	uint32		tag_rules;		/* bit i: rule i's condition on a tag holds */
+
+	/*
+	 * Bit i: rule i's conditions on the session hold.  Config lock exclusive
+	 * to change, or the owner under config lock shared.
+	 */
+	uint32		runaway_rules;
+
+	/* atomic, written by the launcher: this statement is preempted first */
+	pg_atomic_uint32 demoted;
+
 	TimestampTz run_start;		/* owner */
 	TimestampTz wait_start;		/* owner; 0 = does not wait */
 	uint64		query_id;		/* owner */
@@ -477,6 +496,8 @@ typedef struct rsl_shared
 	pg_atomic_uint32 query_ids_wanted;	/* by whom: RSL_QUERY_IDS_* */
 	pg_atomic_uint32 query_ids_since;	/* how often that has begun */
 	pg_atomic_uint32 cancellers;	/* who may cancel: RSL_CANCEL_BY_* */
+	pg_atomic_uint32 nrunaway_rules;	/* published runaway rules */
+	pg_atomic_uint32 nquarantined;	/* queries in quarantine */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */
 

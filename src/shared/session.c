@@ -20,6 +20,7 @@
 #include "shared/cancel.h"
 #include "shared/compartments.h"
 #include "shared/pool.h"
+#include "shared/runaway.h"
 #include "shared/session.h"
 #include "shared/turns.h"
 #include "storage/ipc.h"
@@ -88,6 +89,8 @@ release(rsl_session *session, bool may_keep)
 
 	session->units = 0;
 	session->held = 0;
+	if (unlikely(session->quarantine != 0))
+		rsl_quarantine_leave(session);
 	if ((units & RSL_SERVER_UNIT) != 0 && may_keep &&
 		unlikely(rsl_turn_concerned()) &&
 		RSL_SLOT_STATE(slot) == RSL_SLOT_HELD && rsl_turn_keep(session))
@@ -412,6 +415,7 @@ rsl_session_attach(Oid role, Oid database, bool superuser,
 	session->status = MyBEEntry;
 	session->priority = RSL_PRIORITY_NORMAL;
 	session->query_id = 0;
+	session->runaway_rules = 0;
 	session->run_start = session->wait_start = 0;
 	rsl_cancel_attach(session);
 	pg_write_barrier();

@@ -15,6 +15,7 @@
 #include "shared/layout.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
+#include "shared/runaway.h"
 #include "shared/snapshot_file.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -47,6 +48,7 @@ typedef struct shmem_parts
 	Size		budget;
 	Size		compartments;
 	Size		buckets;
+	Size		runaway;
 	Size		total;
 } shmem_parts;
 
@@ -82,6 +84,8 @@ shmem_layout(void)
 	parts.buckets = size;
 	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(pg_atomic_uint32),
 												  rsl_max_compartments)));
+	parts.runaway = size;
+	size = add_size(size, rsl_runaway_shmem_size());
 	parts.total = size;
 	return parts;
 }
@@ -137,6 +141,8 @@ shmem_fill(void)
 	pg_atomic_init_u32(&shared->query_ids_since, 0);
 	pg_atomic_init_u32(&shared->loaded, 0);
 	pg_atomic_init_u32(&shared->cancellers, 0);
+	pg_atomic_init_u32(&shared->nrunaway_rules, 0);
+	pg_atomic_init_u32(&shared->nquarantined, 0);
 	pg_atomic_init_u64(&shared->cancels_requested, 0);
 	pg_atomic_init_u64(&shared->cancels_delivered, 0);
 	pg_atomic_init_u64(&shared->cancels_missed, 0);
@@ -219,6 +225,7 @@ shmem_fill(void)
 	rsl_retry_shmem_init((char *) shared + shmem_layout().retry);
 	rsl_arrivals_shmem_init();
 	rsl_budget_shmem_init();
+	rsl_runaway_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -248,6 +255,7 @@ shmem_startup(void)
 		((char *) rsl_shmem + parts.compartments);
 	rsl_compartment_buckets = (pg_atomic_uint32 *)
 		((char *) rsl_shmem + parts.buckets);
+	rsl_runaway_shmem_place((char *) rsl_shmem + parts.runaway);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

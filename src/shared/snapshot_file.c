@@ -32,8 +32,8 @@
 #define SNAPSHOT_FILE_TMP	SNAPSHOT_FILE ".tmp"
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
-/* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
-#define RSL_SNAPSHOT_FORMAT	5
+/* change this when one of the structs of policies changes */
+#define RSL_SNAPSHOT_FORMAT	6
 
 typedef struct snapshot_header
 {
@@ -43,8 +43,11 @@ typedef struct snapshot_header
 	uint32		nbulkheads;
 	uint32		breaker_size;
 	uint32		nbreakers;
+	uint32		rule_size;
+	uint32		nrules;
 	pg_crc32c	crc;			/* of all that follows: policies of bulkheads, of
-								 * breakers; since when the former are reverted */
+								 * breakers, of runaway rules; since when the
+								 * first are reverted */
 } snapshot_header;
 
 /* Like read(), until all is there.  Returns false on any shortage. */
@@ -127,6 +130,23 @@ load_breakers(const rsl_breaker_policy *policies, uint32 n)
 	}
 }
 
+static void
+load_rules(const rsl_runaway_policy *policies, uint32 n)
+{
+	for (uint32 i = 0; i < n; i++)
+	{
+		if (rsl_publish_runaway_rule_at_start(&policies[i]))
+			continue;
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("runaway rule \"%s\" is not in force: no room in shared memory",
+						policies[i].name),
+				 errhint("Raise \"resilience.max_runaway_rules\" (now %d) and restart the server.",
+						 rsl_runaway->max_rules)));
+		break;
+	}
+}
+
 /* Load the file into empty shared memory.  Nobody else is there. */
 void
 rsl_snapshot_load(void)
@@ -151,14 +171,17 @@ rsl_snapshot_load(void)
 		damage = "it is not a snapshot of resilience";
 	else if (header.format != RSL_SNAPSHOT_FORMAT ||
 			 header.bulkhead_size != sizeof(rsl_bulkhead_policy) ||
-			 header.breaker_size != sizeof(rsl_breaker_policy))
+			 header.breaker_size != sizeof(rsl_breaker_policy) ||
+			 header.rule_size != sizeof(rsl_runaway_policy))
 		damage = "it was written by another version of the library";
-	else if (header.nbulkheads > 1000000 || header.nbreakers > 1000000)
+	else if (header.nbulkheads > 1000000 || header.nbreakers > 1000000 ||
+			 header.nrules > 1000000)
 		damage = "its header is damaged";
 	else
 	{
 		size_t		size = (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy) +
 			(size_t) header.nbreakers * sizeof(rsl_breaker_policy) +
+			(size_t) header.nrules * sizeof(rsl_runaway_policy) +
 			(size_t) header.nbulkheads * sizeof(TimestampTz);
 		pg_crc32c	crc;
 
@@ -180,40 +203,63 @@ rsl_snapshot_load(void)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring file \"%s\": %s", SNAPSHOT_FILE, damage),
-				 errdetail("Bulkheads and circuit breakers hold again when the tables have been read.")));
+				 errdetail("Definitions hold again when the tables have been read.")));
 	else
 	{
 		char	   *breakers = policies +
 			(size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy);
-		char	   *reverted = breakers +
+		char	   *rules = breakers +
 			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
+		char	   *reverted = rules +
+			(size_t) header.nrules * sizeof(rsl_runaway_policy);
 
 		load_bulkheads((rsl_bulkhead_policy *) policies,
 					   (TimestampTz *) reverted, header.nbulkheads);
 		load_breakers((rsl_breaker_policy *) breakers, header.nbreakers);
+		load_rules((rsl_runaway_policy *) rules, header.nrules);
 	}
 	free(policies);
 }
 
-/* Is there a next published definition?  Sets *policy and *size. */
+/*
+ * Is there a next published definition?  Sets *policy and *size, and adds one
+ * to the header's count of its kind.
+ */
 static bool
-next_policy(int *position, const void **policy, size_t *size, bool *is_breaker)
+next_policy(int *position, const void **policy, size_t *size,
+			snapshot_header *header)
 {
-	int			nbulkheads = rsl_shmem->nbulkheads;
+	int			first_breaker = rsl_shmem->nbulkheads;
+	int			first_rule = first_breaker + rsl_breakers_shmem->nbreakers;
 
-	for (; *position < nbulkheads + rsl_breakers_shmem->nbreakers; (*position)++)
+	while (*position < first_rule + rsl_runaway->max_rules)
 	{
-		int			i = *position;
+		int			i = (*position)++;
 
-		*is_breaker = i >= nbulkheads;
-		if (*is_breaker ? !rsl_breakers[i - nbulkheads].published :
-			!rsl_bulkheads[i].published)
-			continue;
-		*policy = *is_breaker ? (void *) &rsl_breakers[i - nbulkheads].policy :
-			(void *) &rsl_bulkheads[i].policy;
-		*size = *is_breaker ? sizeof(rsl_breaker_policy) :
-			sizeof(rsl_bulkhead_policy);
-		(*position)++;
+		if (i < first_breaker)
+		{
+			if (!rsl_bulkheads[i].published)
+				continue;
+			*policy = &rsl_bulkheads[i].policy;
+			*size = sizeof(rsl_bulkhead_policy);
+			header->nbulkheads++;
+		}
+		else if (i < first_rule)
+		{
+			if (!rsl_breakers[i - first_breaker].published)
+				continue;
+			*policy = &rsl_breakers[i - first_breaker].policy;
+			*size = sizeof(rsl_breaker_policy);
+			header->nbreakers++;
+		}
+		else
+		{
+			if (!rsl_runaway->rules[i - first_rule].published)
+				continue;
+			*policy = &rsl_runaway->rules[i - first_rule].policy;
+			*size = sizeof(rsl_runaway_policy);
+			header->nrules++;
+		}
 		return true;
 	}
 	return false;
@@ -238,25 +284,24 @@ next_reverted(int *position, TimestampTz *reverted_at)
 void
 rsl_snapshot_save(void)
 {
-	snapshot_header header = {SNAPSHOT_MAGIC, RSL_SNAPSHOT_FORMAT,
-	sizeof(rsl_bulkhead_policy), 0, sizeof(rsl_breaker_policy), 0, 0};
+	snapshot_header header = {
+		.magic = SNAPSHOT_MAGIC,
+		.format = RSL_SNAPSHOT_FORMAT,
+		.bulkhead_size = sizeof(rsl_bulkhead_policy),
+		.breaker_size = sizeof(rsl_breaker_policy),
+		.rule_size = sizeof(rsl_runaway_policy)
+	};
+	snapshot_header second_pass = header;
 	const char *failed = NULL;
 	const void *policy;
 	size_t		size;
-	bool		is_breaker;
 	TimestampTz reverted_at;
 	int			position = 0;
 	int			fd;
 
 	INIT_CRC32C(header.crc);
-	while (next_policy(&position, &policy, &size, &is_breaker))
-	{
-		if (is_breaker)
-			header.nbreakers++;
-		else
-			header.nbulkheads++;
+	while (next_policy(&position, &policy, &size, &header))
 		COMP_CRC32C(header.crc, policy, size);
-	}
 	position = 0;
 	while (next_reverted(&position, &reverted_at))
 		COMP_CRC32C(header.crc, &reverted_at, sizeof(reverted_at));
@@ -271,7 +316,7 @@ rsl_snapshot_save(void)
 		if (!write_fully(fd, &header, sizeof(header)))
 			failed = "write";
 		position = 0;
-		while (!failed && next_policy(&position, &policy, &size, &is_breaker))
+		while (!failed && next_policy(&position, &policy, &size, &second_pass))
 		{
 			if (!write_fully(fd, policy, size))
 				failed = "write";
@@ -293,7 +338,7 @@ rsl_snapshot_save(void)
 				(errcode_for_file_access(),
 				 errmsg("could not %s file \"%s\": %m", failed,
 						SNAPSHOT_FILE_TMP),
-				 errdetail("After a restart bulkheads and circuit breakers hold only once the tables have been read.")));
+				 errdetail("After a restart definitions hold only once the tables have been read.")));
 	else if (durable_rename(SNAPSHOT_FILE_TMP, SNAPSHOT_FILE, LOG) != 0)
 		failed = "rename";
 	rsl_shmem->snapshot_stale = failed != NULL;

@@ -17,6 +17,7 @@
 #include "shared/compartments.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
+#include "shared/runaway.h"
 #include "shared/statistics.h"
 
 static bool
@@ -183,6 +184,8 @@ rsl_reset_statistics(void)
 	rsl_compartments_reset_statistics();
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 		rsl_breaker_reset_statistics(i);
+	for (int i = 0; i < rsl_runaway->max_rules; i++)
+		rsl_runaway_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
 	rsl_query_costs_forget();

@@ -34,6 +34,7 @@
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
 #include "shedding/retry_storm.h"
+#include "shedding/runaway.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -533,8 +534,13 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
 	a.deadline = 0;
 	a.snapshot_released = false;
 
-	me->priority = a.priority;
 	me->query_id = (uint64) stmt->queryId;
+
+	/* may raise an error; what it takes is given back by refuse(), too */
+	if (unlikely(rsl_runaway_active()) &&
+		rsl_runaway_statement_starts(&statement))
+		a.priority = RSL_PRIORITY_LOW;
+	me->priority = a.priority;
 	me->command = rsl_command_of(stmt);
 
 	if (unlikely(a.priority < pg_atomic_read_u32(&rsl_shmem->minimum_priority)) &&

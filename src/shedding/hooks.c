@@ -26,6 +26,7 @@
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
 #include "shedding/hooks.h"
+#include "shedding/runaway.h"
 #include "tcop/utility.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -60,6 +61,12 @@ statement_starts(const PlannedStmt *stmt, const char *text,
 		if (unlikely(rsl_matches.uses_statement) &&
 			executor_depth == 0 && utility_depth == 0)
 			rsl_charge_statement(stmt, text, queryDesc);
+		if (unlikely(rsl_runaway_active()) &&
+			executor_depth == 0 && utility_depth == 0)
+			(void) rsl_runaway_statement_starts(&(rsl_statement)
+												{
+													stmt, text, queryDesc
+												});
 	}
 	else
 		rsl_admit_transaction(stmt, text, queryDesc);
@@ -93,7 +100,8 @@ call_executor_run(RSL_EXECUTOR_RUN_PARAMS)
  * A statement that others may cancel begins, if this is a top-level one.
  */
 static bool
-begin_cancellable(uint8 flags)
+begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *text,
+				  QueryDesc *queryDesc)
 {
 	if (executor_depth > 0 || utility_depth > 0 || !rsl_cancel_armed() ||
 		!rsl_cancel_outermost())
@@ -103,6 +111,11 @@ begin_cancellable(uint8 flags)
 		flags |= RSL_STATEMENT_SUPERUSER;
 	if (rsl_mode_setting == RSL_MODE_OBSERVE)
 		flags |= RSL_STATEMENT_OBSERVED;
+	if (unlikely(rsl_runaway_active()))
+		rsl_runaway_describe_statement(&(rsl_statement)
+									   {
+										   stmt, text, queryDesc
+									   });
 	rsl_cancel_begin(flags);
 	return true;
 }
@@ -123,7 +136,8 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 		return;
 	}
 
-	cancellable = begin_cancellable(0);
+	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
+									queryDesc->sourceText, queryDesc);
 	executor_depth++;
 	PG_TRY();
 	{
@@ -168,7 +182,8 @@ executor_finish(QueryDesc *queryDesc)
 		return;
 	}
 
-	cancellable = begin_cancellable(0);
+	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
+									queryDesc->sourceText, queryDesc);
 	executor_depth++;
 	PG_TRY();
 	{
@@ -249,7 +264,8 @@ process_utility(UTILITY_PARAMS)
 
 	/* pstmt may be gone when this returns */
 	cancellable = begin_cancellable(IsA(pstmt->utilityStmt, CopyStmt) ?
-									RSL_STATEMENT_COPY : RSL_STATEMENT_UTILITY);
+									RSL_STATEMENT_COPY : RSL_STATEMENT_UTILITY,
+									pstmt, queryString, NULL);
 	utility_depth++;
 	PG_TRY();
 	{
@@ -303,6 +319,7 @@ emit_log(ErrorData *edata)
 		 edata->sqlerrcode == ERRCODE_WAIT_TIMED_OUT ||
 		 edata->sqlerrcode == ERRCODE_PREEMPTED ||
 		 edata->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS ||
+		 edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		 edata->sqlerrcode == ERRCODE_BREAKER_OPEN))
 	{
 		rsl_refusal_unlogged = false;

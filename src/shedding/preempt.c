@@ -31,6 +31,7 @@
 #include "shared/cancel.h"
 #include "shared/compartments.h"
 #include "shared/refusal_log.h"
+#include "shared/runaway.h"
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
 #include "storage/proc.h"
@@ -71,6 +72,7 @@ typedef struct candidate
 	rsl_session *session;
 	uint32		statement;
 	rsl_priority priority;
+	bool		demoted;		/* by a runaway rule */
 	bool		has_xid;
 	TimestampTz started;		/* the transaction */
 } candidate;
@@ -103,9 +105,10 @@ is_candidate(int number, rsl_pool *pool, rsl_priority below, candidate *c)
 	uint32		wait_event;
 	uint8		flags;
 	bool		holds;
+	bool		demoted = pg_atomic_read_u32(&session->demoted) == statement;
 
 	if ((statement & 1) == 0 || RSL_SLOT_STATE(slot) != RSL_SLOT_HELD ||
-		session->priority >= below || pg_atomic_read_u64(&session->doom) != 0)
+		(session->priority >= below && !demoted) || pg_atomic_read_u64(&session->doom) != 0)
 		return false;
 
 	pg_read_barrier();
@@ -113,6 +116,7 @@ is_candidate(int number, rsl_pool *pool, rsl_priority below, candidate *c)
 	c->session = session;
 	c->statement = statement;
 	c->priority = session->priority;
+	c->demoted = demoted;
 	c->started = session->run_start;
 	c->has_xid = TransactionIdIsValid(proc->xid);
 	holds = holds_slot(session, pool);
@@ -120,7 +124,7 @@ is_candidate(int number, rsl_pool *pool, rsl_priority below, candidate *c)
 	pg_read_barrier();
 
 	/* a cancel does not reach who waits for its client */
-	return holds && c->priority < below &&
+	return holds && (c->priority < below || demoted) &&
 		(flags & (RSL_STATEMENT_UTILITY | RSL_STATEMENT_SUPERUSER |
 				  RSL_STATEMENT_OBSERVED)) == 0 &&
 		wait_event != WAIT_EVENT_CLIENT_READ &&
@@ -132,6 +136,8 @@ is_candidate(int number, rsl_pool *pool, rsl_priority below, candidate *c)
 static bool
 comes_before(const candidate *a, const candidate *b)
 {
+	if (a->demoted != b->demoted)
+		return a->demoted;
 	if (a->priority != b->priority)
 		return a->priority < b->priority;
 	if (a->has_xid != b->has_xid)
@@ -163,6 +169,13 @@ choose_victim(rsl_pool *pool, rsl_priority below, candidate *victim)
 		best[place] = c;
 	}
 
+	/* a runaway rule says so */
+	if (n > 0 && best[0].demoted)
+	{
+		*victim = best[0];
+		return true;
+	}
+
 	/* of the lowest class, the first one that is free of burdens */
 	for (int i = 0; i < n && best[i].priority == best[0].priority; i++)
 	{
@@ -188,11 +201,16 @@ choose_victim(rsl_pool *pool, rsl_priority below, candidate *victim)
 	return true;
 }
 
-/* Is there a class whose slot would help? */
+/*
+ * Is there a class whose slot would help?  Runaway rules may offer victims of
+ * any class.
+ */
 static bool
 worth_a_look(rsl_pool *pool, rsl_priority priority)
 {
-	for (int c = 0; c < (int) priority; c++)
+	int			end = rsl_runaway_active() ? RSL_NUM_PRIORITIES : (int) priority;
+
+	for (int c = 0; c < end; c++)
 	{
 		if (rsl_pool_freed_for(pool, priority, c))
 			return true;

@@ -7,6 +7,7 @@
  * through that block somebody, hands over what a cap that opened lets run,
  * ends what has expired, sweeps up after sessions that are gone, measures how
  * loaded the server is, and moves the adaptive limit.  After a reload it publishes the settings.  And it sends readers to the databases
+ * ends what has expired, has runaway statements stopped, sweeps up after sessions that are gone, and measures
  * to compare the published bulkheads with the tables: on a standby all the
  * time, elsewhere at start and now and then.
  *
@@ -35,6 +36,7 @@
 #include "shared/snapshot_file.h"
 #include "shedding/adaptive.h"
 #include "shedding/preempt.h"
+#include "shedding/runaway.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -111,7 +113,8 @@ forget_gone_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid		   *homes = palloc((rsl_shmem->nbulkheads +
-								rsl_breakers_shmem->nbreakers) * sizeof(Oid));
+								rsl_breakers_shmem->nbreakers +
+								rsl_runaway->max_rules) * sizeof(Oid));
 	int			n = 0;
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
@@ -127,6 +130,13 @@ forget_gone_databases(void)
 		Oid			home = rsl_breakers[i].policy.home_database;
 
 		if (rsl_breakers[i].published && (n == 0 || homes[n - 1] != home))
+			homes[n++] = home;
+	}
+	for (int i = 0; i < rsl_runaway->max_rules; i++)
+	{
+		Oid			home = rsl_runaway->rules[i].policy.home_database;
+
+		if (rsl_runaway->rules[i].published && (n == 0 || homes[n - 1] != home))
 			homes[n++] = home;
 	}
 	LWLockRelease(rsl_config_lock);
@@ -308,6 +318,7 @@ tick(void)
 	rsl_publish_expiries();
 	look_at_sessions();
 	rsl_budget_charge_running();
+	rsl_runaway_watch();
 	rsl_look_at_arrivals();
 	rsl_look_at_refusals();
 
