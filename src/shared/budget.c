@@ -35,9 +35,12 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 
-/* cpu_charged: the transaction's number and microseconds of CPU time */
+/*
+ * cpu_charged: the transaction's number, and the process's CPU time up to which
+ * it has been charged, in microseconds
+ */
 #define CHARGED_BITS		48
-#define CHARGED_US(word)	((int64) ((word) & ((UINT64CONST(1) << CHARGED_BITS) - 1)))
+#define CHARGED_UP_TO(word)	((int64) ((word) & ((UINT64CONST(1) << CHARGED_BITS) - 1)))
 #define CHARGED_NUMBER(word)	((word) >> CHARGED_BITS)
 #define CHARGED(number, us)	((uint64) (number) << CHARGED_BITS | (uint64) (us))
 
@@ -58,9 +61,11 @@ static struct
 	bool		learns;			/* it was judged at its first statement */
 	uint64		query_id;
 	double		cost;
+	int64		began;			/* the process's CPU time then */
 
-	/* per match: used and charged when it came in */
 	uint32		counted;		/* matches that do not pay */
+
+	/* per match: the process's CPU time, and what was charged, at its begin */
 	int64		used_before[RSL_MAX_MATCHES];
 	int64		charged_before[RSL_MAX_MATCHES];
 }			current;
@@ -343,22 +348,22 @@ rsl_budget_open(uint32 paying, uint32 unestimated, uint32 counted,
 	current.learns = true;
 	current.query_id = query_id;
 	current.cost = cost;
+	current.began = settled_at >= 0 && settled_admitted == admitted_by_me() ?
+		settled_at : rsl_process_cpu_us(0);
 	for (uint32 left = bits; left != 0; left &= left - 1)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 
-		current.used_before[i] = 0;
-		current.charged_before[i] = (unestimated & (UINT32_C(1) << i)) != 0 ?
-			(int64) estimate_us : 0;
+		current.used_before[i] = current.began;
+		current.charged_before[i] = current.began +
+			((unestimated & (UINT32_C(1) << i)) != 0 ? (int64) estimate_us : 0);
 	}
 	current.counted = counted;
 	me->budget_bits = paying;
-	me->cpu_start = settled_at >= 0 && settled_admitted == admitted_by_me() ?
-		settled_at : rsl_process_cpu_us(0);
 	pg_atomic_write_u64(&me->worker_cpu_us, 0);
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->cpu_charged,
-						CHARGED(current.number, (int64) estimate_us));
+						CHARGED(current.number, current.began + (int64) estimate_us));
 	rsl_budget_is_open = true;
 }
 
@@ -383,15 +388,15 @@ rsl_budget_add(uint32 bits)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 
-		current.used_before[i] = rsl_process_cpu_us(0) - me->cpu_start;
-		current.charged_before[i] = CHARGED_US(charged);
+		current.used_before[i] = rsl_process_cpu_us(0);
+		current.charged_before[i] = CHARGED_UP_TO(charged);
 	}
 	me->budget_bits |= bits;
 	if (++current.number == 0)
 		current.number = 1;
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->cpu_charged,
-						CHARGED(current.number, CHARGED_US(charged)));
+						CHARGED(current.number, CHARGED_UP_TO(charged)));
 }
 
 /*
@@ -407,9 +412,9 @@ rsl_budget_settle(bool completed)
 	int64		used;
 
 	rsl_budget_is_open = false;
-	charged = CHARGED_US(pg_atomic_exchange_u64(&me->cpu_charged, 0));
+	charged = CHARGED_UP_TO(pg_atomic_exchange_u64(&me->cpu_charged, 0));
 	rsl_budget_set_clock();
-	used = settled_at - me->cpu_start +
+	used = settled_at +
 		(int64) pg_atomic_exchange_u64(&me->worker_cpu_us, 0);
 
 	for (uint32 left = me->budget_bits | current.counted; left != 0;
@@ -426,11 +431,12 @@ rsl_budget_settle(bool completed)
 							  its_use - (charged - current.charged_before[i]));
 		pg_atomic_fetch_add_u64(&bulkhead->budget.cpu_us, its_use);
 		if (completed && current.learns)
-			learn_word(&bulkhead->budget.typical, current.cost, used);
+			learn_word(&bulkhead->budget.typical, current.cost,
+					   used - current.began);
 	}
 	me->budget_bits = 0;
 	if (completed && current.learns)
-		learn_query(current.query_id, current.cost, used);
+		learn_query(current.query_id, current.cost, used - current.began);
 }
 
 /*
@@ -458,8 +464,7 @@ rsl_budget_charge_running(void)
 		used = rsl_process_cpu_us(session->pid);
 		if (used < 0)
 			continue;
-		used -= session->cpu_start;
-		more = used - CHARGED_US(word);
+		more = used - CHARGED_UP_TO(word);
 		if (more < LEAST_CHARGE ||
 			!pg_atomic_compare_exchange_u64(&session->cpu_charged, &word,
 											CHARGED(CHARGED_NUMBER(word), used)))

@@ -422,7 +422,6 @@ typedef struct rsl_session
 	 */
 	pg_atomic_uint64 cpu_charged;
 	pg_atomic_uint64 worker_cpu_us;
-	int64		cpu_start;		/* of the process, microseconds */
 	uint32		budget_bits;	/* bit i: match i is charged */
 
 	/*
