@@ -49,7 +49,7 @@ rsl_force_name(int force)
 }
 
 static bool
-parse_sqlstate(const char *word, int *sqlstate, int *is_class)
+parse_sqlstate(const char *word, int32 *element)
 {
 	size_t		length = strlen(word);
 	char		code[5] = {'0', '0', '0', '0', '0'};
@@ -66,8 +66,9 @@ parse_sqlstate(const char *word, int *sqlstate, int *is_class)
 	/* success, warning, no data */
 	if (code[0] == '0' && code[1] >= '0' && code[1] <= '2')
 		return false;
-	*sqlstate = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
-	*is_class = length == 2;
+	*element = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
+	if (length == 2)
+		*element |= RSL_SQLSTATE_CLASS;
 	return true;
 }
 
@@ -95,9 +96,7 @@ rsl_sqlstate_list_column(HeapTuple tuple, TupleDesc desc, int column,
 	{
 		char	   *word = nulls[i] ? "NULL" : TextDatumGetCString(elements[i]);
 
-		if (nulls[i] ||
-			!parse_sqlstate(word, &list->elements[i].sqlstate,
-							&list->elements[i].is_class))
+		if (nulls[i] || !parse_sqlstate(word, &list->elements[i]))
 			return word;
 		list->count = i + 1;
 	}

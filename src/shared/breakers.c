@@ -542,9 +542,9 @@ in_list(const rsl_sqlstate_list *list, int sqlstate)
 {
 	for (int i = 0; i < list->count; i++)
 	{
-		int			wanted = list->elements[i].sqlstate;
+		int			wanted = list->elements[i];
 
-		if (list->elements[i].is_class ?
+		if ((wanted & RSL_SQLSTATE_CLASS) != 0 ?
 			ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(wanted) :
 			sqlstate == wanted)
 			return true;

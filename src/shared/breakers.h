@@ -42,17 +42,15 @@ typedef enum rsl_on_open
 
 /*
  * A class is written with two characters, a condition with five.  Elements
- * are encoded as by MAKE_SQLSTATE; a class has zeroes ('0') in the other
- * three places and is_class set.
+ * are encoded as by MAKE_SQLSTATE, which leaves the upper two bits free; a
+ * class has zeroes ('0') in the other three places and RSL_SQLSTATE_CLASS set.
  */
+#define RSL_SQLSTATE_CLASS		(1 << 30)
+
 typedef struct rsl_sqlstate_list
 {
 	int32		count;			/* -1 = not given (NULL) */
-	struct
-	{
-		int32		sqlstate;
-		int32		is_class;
-	}			elements[RSL_MAX_SQLSTATES];
+	int32		elements[RSL_MAX_SQLSTATES];
 } rsl_sqlstate_list;
 
 /*

@@ -33,6 +33,7 @@
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
 /* change this when one of the structs of policies changes */
+/* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
 #define RSL_SNAPSHOT_FORMAT	6
 
 typedef struct snapshot_header
