@@ -375,6 +375,10 @@ typedef struct rsl_match
 								 * re-matched */
 } rsl_match;
 
+/*
+ * A session's entry.  There are as many as backends: the order of the fields
+ * leaves no holes, so that it is 512 bytes.
+ */
 typedef struct rsl_session
 {
 	/*
@@ -406,7 +410,10 @@ typedef struct rsl_session
 	 * start are the owner's, set before the number becomes odd.
 	 */
 	uint8		statement_flags;	/* RSL_STATEMENT_* */
+	uint8		statement_command;	/* rsl_command */
+	uint8		quarantine;		/* owner: place in it that is taken, from 1 */
 	pg_atomic_uint32 statement;
+	uint32		budget_bits;	/* bit i: match i is charged */
 	TimestampTz statement_start;
 
 	/*
@@ -418,18 +425,16 @@ typedef struct rsl_session
 	/*
 	 * CPU time that was charged to bulkheads with a budget (budget.c).
 	 * cpu_charged is atomic, 0 = this transaction is not charged; the owner
-	 * sets the others while it is 0, and parallel workers add to theirs.
+	 * sets budget_bits while it is 0.  Parallel workers add to worker_cpu_us.
 	 */
 	pg_atomic_uint64 cpu_charged;
 	pg_atomic_uint64 worker_cpu_us;
-	uint32		budget_bits;	/* bit i: match i is charged */
 
 	/*
-	 * What runaway rules ask of the statement (see shedding/runaway.c), set
-	 * like the flags above, while there are rules.
+	 * What runaway rules ask of the statement (see shedding/runaway.c), with
+	 * statement_command and quarantine above; set like the flags, while there
+	 * are rules.
 	 */
-	uint8		statement_command;	/* rsl_command */
-	uint8		quarantine;		/* owner: place in it that is taken, from 1 */
 	uint32		quarantine_use; /* owner: of that place */
 	float		rows_estimate;	/* the planner's */
 	uint32		tag_rules;		/* bit i: rule i's condition on a tag holds */
@@ -443,6 +448,20 @@ typedef struct rsl_session
 	/* atomic, written by the launcher: this statement is preempted first */
 	pg_atomic_uint32 demoted;
 
+	/*
+	 * Waiting: the node is linked under the lock of the pool waiting_for; the
+	 * verdict is written under that lock and read by the owner.
+	 */
+	pg_atomic_uint32 waiting_for;	/* pool number (int32) */
+	pg_atomic_uint32 verdict;	/* rsl_verdict */
+
+	/* identity at authentication: owner at attach, then read-only */
+	Oid			role;
+	Oid			database;
+	rsl_address address;
+	bool		superuser;
+	char		application_name[NAMEDATALEN];
+
 	TimestampTz run_start;		/* owner */
 	TimestampTz wait_start;		/* owner; 0 = does not wait */
 	uint64		query_id;		/* owner */
@@ -453,21 +472,7 @@ typedef struct rsl_session
 	/* owner only: transactions admitted, by priority */
 	pg_atomic_uint64 admitted[RSL_NUM_PRIORITIES];
 
-	/*
-	 * Waiting: the node is linked under the lock of the pool waiting_for; the
-	 * verdict is written under that lock and read by the owner.
-	 */
-	pg_atomic_uint32 waiting_for;	/* pool number (int32) */
-	pg_atomic_uint32 verdict;	/* rsl_verdict */
-
 	PgBackendStatus *status;	/* owner at attach: what it does */
-
-	/* identity at authentication: owner at attach, then read-only */
-	Oid			role;
-	Oid			database;
-	rsl_address address;
-	bool		superuser;
-	char		application_name[NAMEDATALEN];
 
 	/* config lock exclusive to change, or the owner under config lock shared */
 	rsl_match	matches[RSL_MAX_MATCHES];
