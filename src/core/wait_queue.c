@@ -169,7 +169,8 @@ rsl_wait_queue_grant(rsl_wait_queue *queue, rsl_wait_node *nodes,
 	queue->passed_over[granted] = 0;
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 	{
-		if (c != granted && queue->length[c] > 0 && (eligible & (1u << c)))
+		if (c != granted && queue->length[c] > 0 && (eligible & (1u << c)) &&
+			queue->passed_over[c] < UINT8_MAX)
 			queue->passed_over[c]++;
 	}
 }

@@ -77,7 +77,9 @@ typedef struct rsl_wait_queue
 	int32_t		total;
 	int32_t		capacity;		/* how many may wait; -1 = not known */
 	bool		newest_first;	/* the order within a class */
-	uint32_t	passed_over[RSL_NUM_PRIORITIES];
+
+	/* grants to others in a row; hardly more than RSL_MINIMUM_FLOW */
+	uint8_t		passed_over[RSL_NUM_PRIORITIES];
 } rsl_wait_queue;
 
 extern void rsl_wait_queue_init(rsl_wait_queue *queue);

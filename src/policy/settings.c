@@ -43,7 +43,7 @@ int			rsl_max_bulkheads = 128;
 int			rsl_max_breakers = 128;
 int			rsl_max_compartments = 128;
 int			rsl_history_size = 16;
-int			rsl_max_runaway_rules = RSL_MAX_RUNAWAY_RULES;
+int			rsl_max_runaway_rules = 16;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -343,7 +343,7 @@ rsl_define_settings(void)
 							"Room for runaway rules in shared memory.",
 							NULL,
 							&rsl_max_runaway_rules,
-							RSL_MAX_RUNAWAY_RULES, 1, RSL_MAX_RUNAWAY_RULES,
+							16, 1, RSL_MAX_RUNAWAY_RULES,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("resilience");

@@ -28,7 +28,7 @@
 #define RSL_MAX_SQLSTATES		16
 
 /* bytes of the conninfo string for the prober, with the final zero */
-#define RSL_PROBE_TARGET_LEN	512
+#define RSL_PROBE_TARGET_LEN	320
 
 /* bytes kept of an error message, with the final zero */
 #define RSL_LAST_ERROR_LEN		128

@@ -40,7 +40,7 @@
  * A dropped bulkhead keeps its entry until the last slot taken from it is
  * back.  This many entries beyond resilience.max_bulkheads wait for that.
  */
-#define RSL_DRAINING_BULKHEADS	32
+#define RSL_DRAINING_BULKHEADS	8
 
 /* how many bulkheads one session may have to pass; more are not enforced */
 #define RSL_MAX_MATCHES			16
@@ -67,7 +67,7 @@
 #define RSL_PREEMPT_BURST		10
 
 /* what is kept of the value of a compartment's tag, with the final zero */
-#define RSL_COMPARTMENT_VALUE_LEN	44
+#define RSL_COMPARTMENT_VALUE_LEN	36
 
 /* how many locks the pools of compartments share */
 #define RSL_COMPARTMENT_LOCKS	16
@@ -103,12 +103,6 @@ typedef struct rsl_pool
 	pg_atomic_uint32 low_cap;
 	pg_atomic_uint32 normal_cap;
 	pg_atomic_uint32 max_waiting;
-
-	/*
-	 * Atomics: the tick at which each class last had work here.  Only the
-	 * server's pool has caps and needs them.
-	 */
-	pg_atomic_uint32 last_active[RSL_NUM_PRIORITIES];
 
 	/* atomic: when a victim was last looked for in vain, see preempt.c */
 	pg_atomic_uint32 no_victim;
@@ -272,6 +266,9 @@ typedef struct rsl_bulkhead
 	/* atomic: sessions that hold a connection slot */
 	pg_atomic_uint32 connections;
 
+	/* atomic: when a refusal in observe mode was last logged, in ticks */
+	pg_atomic_uint32 last_logged;
+
 	/* atomic: its connections per second, see core/arrival_rate.h */
 	pg_atomic_uint64 connection_word;
 
@@ -287,9 +284,6 @@ typedef struct rsl_bulkhead
 	uint64		admitted_before_reset;
 	rsl_overload overload;
 	rsl_budget	budget;
-
-	/* atomic: when a refusal in observe mode was last logged, in ticks */
-	pg_atomic_uint32 last_logged;
 }			pg_attribute_aligned(64)
 rsl_bulkhead;
 
@@ -494,6 +488,13 @@ typedef struct rsl_shared
 	/* atomics, read by every transaction, rarely written */
 	pg_atomic_uint64 generation;	/* of the published bulkheads */
 	pg_atomic_uint32 tick;		/* the launcher's */
+
+	/*
+	 * The tick at which each class last had work in the server's pool, which
+	 * is the only one with caps.
+	 */
+	pg_atomic_uint32 last_active[RSL_NUM_PRIORITIES];
+
 	pg_atomic_uint32 minimum_priority;
 	pg_atomic_uint32 preemption;	/* rsl_preemption */
 	pg_atomic_uint32 nmatchable;	/* published bulkheads */

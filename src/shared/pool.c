@@ -54,7 +54,7 @@ session_number(rsl_session *session)
 
 /* Which classes had work in this pool a moment ago?  A bit for each. */
 static uint32
-recently_active(rsl_pool *pool, const rsl_pool_limits *limits)
+recently_active(const rsl_pool_limits *limits)
 {
 	uint32		tick;
 	uint32		recent = 0;
@@ -64,7 +64,7 @@ recently_active(rsl_pool *pool, const rsl_pool_limits *limits)
 	tick = pg_atomic_read_u32(&rsl_shmem->tick);
 	for (int c = RSL_PRIORITY_NORMAL; c < RSL_NUM_PRIORITIES; c++)
 	{
-		if (tick - pg_atomic_read_u32(&pool->last_active[c]) <= RSL_ACTIVE_TICKS)
+		if (tick - pg_atomic_read_u32(&rsl_shmem->last_active[c]) <= RSL_ACTIVE_TICKS)
 			recent |= 1u << c;
 	}
 	return recent;
@@ -77,8 +77,8 @@ note_activity(rsl_pool *pool, rsl_priority priority)
 	uint32		tick = pg_atomic_read_u32(&rsl_shmem->tick);
 
 	if (pool->number == RSL_SERVER_POOL &&
-		pg_atomic_read_u32(&pool->last_active[priority]) != tick)
-		pg_atomic_write_u32(&pool->last_active[priority], tick);
+		pg_atomic_read_u32(&rsl_shmem->last_active[priority]) != tick)
+		pg_atomic_write_u32(&rsl_shmem->last_active[priority], tick);
 }
 
 /* Take a slot if one is free and nobody of our class or above waits. */
@@ -94,7 +94,7 @@ take_if_free(rsl_pool *pool, rsl_priority priority)
 		uint32		recent = 0;
 
 		if (unlikely(rsl_pool_cap_reached(word, &limits, priority)))
-			recent = recently_active(pool, &limits);
+			recent = recently_active(&limits);
 		if ((word & rsl_pool_wait_bits_from(priority)) != 0 ||
 			!rsl_pool_admits(word, &limits, priority, recent))
 			return false;
@@ -128,7 +128,7 @@ eligible_classes(rsl_pool *pool, uint64 word)
 	uint32		eligible = 0;
 
 	rsl_pool_read_limits(pool, &limits);
-	recent = recently_active(pool, &limits);
+	recent = recently_active(&limits);
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 	{
 		if ((word & rsl_pool_wait_bit(c)) != 0 &&
@@ -538,7 +538,7 @@ rsl_pool_freed_for(rsl_pool *pool, rsl_priority priority, rsl_priority victim)
 		return false;
 	rsl_pool_read_limits(pool, &limits);
 	return rsl_pool_admits(word - unit, &limits, priority,
-						   recently_active(pool, &limits));
+						   recently_active(&limits));
 }
 
 /*

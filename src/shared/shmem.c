@@ -110,8 +110,6 @@ pool_init(rsl_pool *pool, int number)
 	pg_atomic_init_u32(&pool->low_cap, (uint32) RSL_UNLIMITED);
 	pg_atomic_init_u32(&pool->normal_cap, (uint32) RSL_UNLIMITED);
 	pg_atomic_init_u32(&pool->max_waiting, 0);
-	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
-		pg_atomic_init_u32(&pool->last_active[c], 0);
 	pg_atomic_init_u32(&pool->no_victim, 0);
 	pool->number = number;
 	rsl_wait_queue_init(&pool->queue);
@@ -137,6 +135,8 @@ shmem_fill(void)
 	pg_atomic_init_u64(&shared->generation, 1);
 	/* starts past the memory of activity, so that no class seems active */
 	pg_atomic_init_u32(&shared->tick, 2 * RSL_ACTIVE_TICKS);
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+		pg_atomic_init_u32(&shared->last_active[c], 0);
 	pg_atomic_init_u32(&shared->query_ids_wanted, 0);
 	pg_atomic_init_u32(&shared->query_ids_since, 0);
 	pg_atomic_init_u32(&shared->loaded, 0);
