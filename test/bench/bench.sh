@@ -403,9 +403,10 @@ callgrind_stop() {
 
 # callgrind_total MODE N: instructions of the backend that ran N transactions
 # on one connection, in CG_TOTAL; its file in CG_FILE.
+CG_SCRIPT=(-S)
 callgrind_total() {
 	local mode=$1 n=$2 file total
-	callgrind_client pgbench -U bench -n -S -M "$mode" -c 1 -t "$n" --random-seed=42 bench \
+	callgrind_client pgbench -U bench -n "${CG_SCRIPT[@]}" -M "$mode" -c 1 -t "$n" --random-seed=42 bench \
 		>/dev/null 2>"$RSL_TMP/pgbench.err" || die "pgbench under callgrind: $(tail -n 3 "$RSL_TMP/pgbench.err")"
 	# pgbench asks for the tables on a connection of its own first: that
 	# backend's total is the small one
@@ -443,10 +444,18 @@ section_instructions() {
 	local -A count=()
 	prepare_callgrind
 	section instructions "Instructions per transaction, pgbench -S, one client (callgrind)"
-	for conf in plain pgss idle enforced; do
+	printf '%s\n' '\set aid random(1, 100000)' \
+		"SELECT abalance FROM pgbench_accounts WHERE aid = :aid /*route='%2Fhome',tenant='acme'*/;" >"$RSL_TMP/tagged.sql"
+	for conf in plain pgss idle enforced plain_tagged tagged; do
 		note "callgrind: $conf"
+		CG_SCRIPT=(-S)
+		[[ $conf != *tagged ]] || CG_SCRIPT=(-f "$RSL_TMP/tagged.sql")
 		case $conf in
-			plain) callgrind_start shared_preload_libraries= ;;
+			plain | plain_tagged) callgrind_start shared_preload_libraries= ;;
+			tagged)
+				callgrind_start shared_preload_libraries=resilience resilience.max_running=100
+				sql_in cg bench "SELECT resilience.create_bulkhead('everybody', tag => 'tenant', max_running => 500)"
+				;;
 			pgss) callgrind_start shared_preload_libraries=pg_stat_statements ;;
 			idle) callgrind_start shared_preload_libraries=resilience ;;
 			enforced)
@@ -464,7 +473,9 @@ section_instructions() {
 					sed 's/^ *//; s#[^ ]*/src/#src/#; s/\[[^]]*resilience.so\]//; s/???://' >"$RSL_TMP/profile.$mode" || true
 			fi
 		done
-		[[ $conf == enforced ]] && sql_in cg bench "SELECT resilience.drop_bulkhead('everybody')"
+		case $conf in
+			enforced | tagged) sql_in cg bench "SELECT resilience.drop_bulkhead('everybody')" ;;
+		esac
 		callgrind_stop
 	done
 	outf '%-44s %22s %22s' "" "-M prepared" "-M simple"
@@ -490,6 +501,13 @@ section_instructions() {
 		outf 'added by resilience / added by pg_stat_statements, -M %-9s %s   (goal: at most 0.5)' "$mode:" "$added"
 		figure "instructions_$mode" "$added"
 		figure "instructions_idle_$mode" "$((count[idle,$mode] - count[plain,$mode]))"
+	done
+	out ""
+	out "The same statement with a comment of two tags, one compartment for each value of one of them, and a limit:"
+	for mode in prepared simple; do
+		added=$((count[tagged,$mode] - count[plain_tagged,$mode]))
+		outf '  added, -M %-9s %+d' "$mode:" "$added"
+		figure "instructions_tagged_$mode" "$added"
 	done
 	out ""
 	out "Where resilience spends them, of a run of $((CG + 200)) transactions, -M prepared (its own functions only):"
