@@ -140,9 +140,9 @@ take_connection_slots(bool exempt)
 
 		if (rsl_conditions_judge_statements(&policy->conditions) ||
 			!rsl_conditions_match_session(&policy->conditions, me->role,
-										rsl_conditions_is_member(&policy->conditions, me->role),
-										me->database, &me->address,
-										me->application_name))
+										  rsl_conditions_is_member(&policy->conditions, me->role),
+										  me->database, &me->address,
+										  me->application_name))
 			continue;
 
 		enforce = policy->mode == RSL_MODE_ENFORCE &&

@@ -107,6 +107,7 @@ look_at(const rsl_history *history, const rsl_history_rule *rule,
 		if (record->identity == RSL_HISTORY_OTHER &&
 			record->kind != RSL_HISTORY_CONNECTIONS)
 			statements->nobodys += record->arrivals;
+
 		if (record->kind == RSL_HISTORY_CONNECTIONS)
 		{
 			if (rule->connections[record->identity])
@@ -125,6 +126,7 @@ look_at(const rsl_history *history, const rsl_history_rule *rule,
 		to->refusable += exempt ? 0 : record->running;
 		to->then += record->then;
 		to->arrived += record->arrived;
+
 		if (record->most > to->most)
 			to->most = record->most;
 	}

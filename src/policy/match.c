@@ -247,8 +247,8 @@ rsl_match_session(void)
 		is_member = rsl_conditions_is_member(&policy->conditions, me->role);
 		connects[i] = !rsl_conditions_judge_statements(&policy->conditions) &&
 			rsl_conditions_match_session(&policy->conditions, me->role, is_member,
-									   me->database, &me->address,
-									   me->application_name);
+										 me->database, &me->address,
+										 me->application_name);
 
 		/* its statements: by session user and application_name of now */
 		if (list->role != me->role)
@@ -258,8 +258,8 @@ rsl_match_session(void)
 		if (policy->conditions.application_name[0] != '\0' && is_member)
 			list->uses_application_name = true;
 		passes[i] = rsl_conditions_match_session(&policy->conditions, list->role, is_member,
-											   me->database, &me->address,
-											   application_name);
+												 me->database, &me->address,
+												 application_name);
 	}
 
 	if (rsl_match_runaway_session())

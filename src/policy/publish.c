@@ -194,6 +194,7 @@ match_connections(rsl_publication *publication)
 
 		CHECK_FOR_INTERRUPTS();
 		publication->pids[s] = session->pid;
+
 		if (session->pid == 0)
 			continue;
 		for (int p = 0; p < publication->npolicies; p++)

@@ -221,6 +221,7 @@ rsl_match_runaway_sessions(rsl_runaway_set *set)
 
 		CHECK_FOR_INTERRUPTS();
 		set->pids[s] = session->pid;
+
 		if (session->pid == 0)
 			continue;
 		if (!current_application_name(session, name))
@@ -357,11 +358,13 @@ rsl_publish_runaway_rules(const rsl_runaway_set *set)
 			if (session->pid == 0 || session->pid != set->pids[s])
 				continue;
 			if (set->matches[s] & (UINT32_C(1) << p))
-				session->runaway_rules |= bit;
+				session   ->runaway_rules |= bit;
+
 			else
-				session->runaway_rules &= ~bit;
+				session   ->runaway_rules &= ~bit;
+
 			/* what it holds of a tag was judged by another rule */
-			session->tag_rules &= ~bit;
+			session   ->tag_rules &= ~bit;
 		}
 	}
 	announce();

@@ -24,14 +24,16 @@
 static bool
 has_comment(const char *text, int length)
 {
-	const char *end = length > 0 ? text + length : NULL;
+	const char *end = length > 0 ? text +length : NULL;
 
 	for (;;)
 	{
 		text = end ? memchr(text, '/', end - text) : strchr(text, '/');
+
 		if (text == NULL)
 			return false;
-		text++;
+		text	  ++;
+
 		if (text == end)
 			return false;
 		if (*text == '*')
@@ -46,7 +48,7 @@ has_comment(const char *text, int length)
 int
 rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 {
-	const char *text = statement->text;
+	const char *text = statement->source_text;
 	int			location = Max(statement->stmt->stmt_location, 0);
 	int			length = statement->stmt->stmt_len;
 	rsl_statement_text part;
@@ -58,9 +60,10 @@ rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 		return 0;
 
 	part.text = text;
+
 	part.from = rsl_statement_scan_start(location);
 	part.start = location;
-	maybe = has_comment(text + part.from,
+	maybe = has_comment(text +part.from,
 						length > 0 ? location - (int) part.from + length : 0);
 	if (length > 0)
 	{
@@ -70,13 +73,13 @@ rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 		part.length = end;
 		if (text[end] != '\0')
 		{
-			part.length += strnlen(text + end, MAX_BEHIND);
+			part.length += strnlen(text +end, MAX_BEHIND);
 			/* only if there is no other statement, but the lexer sees to it */
-			maybe = maybe || memchr(text + end, '*', part.length - end) != NULL;
+			maybe = maybe || memchr(text +end, '*', part.length - end) != NULL;
 		}
 	}
 	else if (maybe)
-		part.end = part.length = part.from + strlen(text + part.from);
+		part.end = part.length = part.from + strlen(text +part.from);
 	if (!maybe)
 		return 0;
 	return rsl_tags_find(&part, tags, ntags);
@@ -94,7 +97,7 @@ rsl_statement_tag(const rsl_statement *statement, const char *key, rsl_tag *tag)
 uint64
 rsl_statement_query_id(const rsl_statement *statement)
 {
-	return rsl_query_id_of(statement->stmt, statement->text,
+	return rsl_query_id_of(statement->stmt, statement->source_text,
 						   statement->queryDesc);
 }
 

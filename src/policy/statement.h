@@ -16,7 +16,7 @@
 typedef struct rsl_statement
 {
 	const PlannedStmt *stmt;
-	const char *text;			/* the string that it came in, or NULL */
+	const char *source_text;	/* the string that it came in, or NULL */
 	QueryDesc  *queryDesc;		/* NULL for a utility statement */
 } rsl_statement;
 

@@ -14,7 +14,8 @@
 #include "shared/session.h"
 
 /* Why a statement is cancelled. */
-#define RSL_CANCEL_OBSERVED		1	/* it is not: only counted, in observe mode */
+#define RSL_CANCEL_OBSERVED		1	/* it is not: only counted, in observe
+									 * mode */
 #define RSL_CANCEL_PREEMPTED	2
 #define RSL_CANCEL_RUNAWAY		3
 #define RSL_CANCEL_REASONS		4

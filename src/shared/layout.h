@@ -395,7 +395,8 @@ typedef struct rsl_session
 	uint8		priority;		/* rsl_priority of this transaction */
 	uint8		kept_priority;	/* rsl_priority of the slot that is KEPT */
 	uint8		nmatches;
-	uint8		command;		/* rsl_command that this transaction began with */
+	uint8		command;		/* rsl_command that this transaction began
+								 * with */
 	pid_t		pid;			/* 0 = unused; owner, or sweep when it is dead */
 
 	/*

@@ -30,7 +30,7 @@ typedef struct rsl_wait_options
 	void		(*on_sleep) (void *arg);	/* before the first sleep */
 	void		(*on_wake) (void *arg); /* after the slot was granted */
 	long		(*look) (void *arg);	/* while waiting; returns when to call
-									 * it again, in ms */
+										 * it again, in ms */
 	void	   *arg;
 } rsl_wait_options;
 

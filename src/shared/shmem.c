@@ -119,6 +119,7 @@ static void
 shmem_fill(void)
 {
 	rsl_shared *shared = rsl_shmem;
+	static const rsl_bucket_config preempt_budget = {.capacity = RSL_PREEMPT_BURST};
 
 	memset(shared, 0, shmem_layout().total);
 	shared->nsessions = MaxBackends;
@@ -147,9 +148,7 @@ shmem_fill(void)
 	pg_atomic_init_u64(&shared->cancels_delivered, 0);
 	pg_atomic_init_u64(&shared->cancels_missed, 0);
 	pg_atomic_init_u64(&shared->preempt_tokens,
-					   rsl_bucket_full(&(rsl_bucket_config) {
-		0, 0, RSL_PREEMPT_BURST
-	}, 0));
+					   rsl_bucket_full(&preempt_budget, 0));
 	pg_atomic_init_u32(&shared->adaptive_limit, 0);
 	pg_atomic_init_u32(&shared->limit_reason, 0);
 	pg_atomic_init_u32(&shared->blocked_share, 0);

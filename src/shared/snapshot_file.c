@@ -46,9 +46,9 @@ typedef struct snapshot_header
 	uint32		nbreakers;
 	uint32		rule_size;
 	uint32		nrules;
-	pg_crc32c	crc;			/* of all that follows: policies of bulkheads, of
-								 * breakers, of runaway rules; since when the
-								 * first are reverted */
+	pg_crc32c	crc;			/* of all that follows: policies of bulkheads,
+								 * of breakers, of runaway rules; since when
+								 * the first are reverted */
 } snapshot_header;
 
 /* Like read(), until all is there.  Returns false on any shortage. */

@@ -94,7 +94,7 @@ static int	position = -1;		/* in in_turn[], or -1 */
 static uint32
 my_mark(rsl_session *session)
 {
-	return (uint32) (session - rsl_sessions) + 1;
+	return (uint32) (session -rsl_sessions) +1;
 }
 
 /* The session was handed a slot after waiting: its turn begins. */
@@ -229,7 +229,8 @@ rsl_turn_keep(rsl_session *session)
 		leave(session);
 		return false;
 	}
-	session->kept_priority = session->priority;
+	session   ->kept_priority = session->priority;
+
 	pg_atomic_write_u64(&session->kept_until, now + Min(held, MAX_KEEP));
 	return true;
 }
@@ -301,6 +302,7 @@ rsl_turn_reclaim(rsl_priority below)
 		if (mark == 0)
 			continue;
 		session = &rsl_sessions[mark - 1];
+
 		slot = pg_atomic_read_u32(&session->slot);
 		if (RSL_SLOT_STATE(slot) != RSL_SLOT_KEPT)
 		{
@@ -312,6 +314,7 @@ rsl_turn_reclaim(rsl_priority below)
 		}
 		pg_read_barrier();
 		priority = session->kept_priority;
+
 		if (now == 0)
 			now = rsl_now_us();
 		if (priority >= below &&

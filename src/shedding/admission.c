@@ -509,10 +509,10 @@ count_admitted(int i)
  * that does work; does nothing if the mode is off.
  */
 void
-rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
+rsl_admit_transaction(const PlannedStmt *stmt, const char *source_text,
 					  QueryDesc *queryDesc)
 {
-	rsl_statement statement = {stmt, text, queryDesc};
+	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 	admission	a;
 	rsl_session *me = rsl_me;
 	uint32		matched;
@@ -585,10 +585,10 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
  * bulkhead on statements: charge it, but do not wait.
  */
 void
-rsl_charge_statement(const PlannedStmt *stmt, const char *text,
+rsl_charge_statement(const PlannedStmt *stmt, const char *source_text,
 					 QueryDesc *queryDesc)
 {
-	rsl_statement statement = {stmt, text, queryDesc};
+	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 	rsl_session *me = rsl_me;
 	uint32		added = matching_bulkheads(&statement, false) & ~me->held;
 

@@ -13,9 +13,9 @@
 #include "shared/errcodes.h"
 #include "shared/session.h"
 
-extern void rsl_admit_transaction(const PlannedStmt *stmt, const char *text,
+extern void rsl_admit_transaction(const PlannedStmt *stmt, const char *source_text,
 								  QueryDesc *queryDesc);
-extern void rsl_charge_statement(const PlannedStmt *stmt, const char *text,
+extern void rsl_charge_statement(const PlannedStmt *stmt, const char *source_text,
 								 QueryDesc *queryDesc);
 
 #endif							/* RSL_SHEDDING_ADMISSION_H */

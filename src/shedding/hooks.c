@@ -47,12 +47,22 @@ static int	utility_depth = 0;
  */
 static int	executor_depth = 0;
 
+/* A later statement of an admitted transaction, while there are rules. */
+static void
+runaway_statement_starts(const PlannedStmt *stmt, const char *source_text,
+						 QueryDesc *queryDesc)
+{
+	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
+
+	(void) rsl_runaway_statement_starts(&statement);
+}
+
 /*
  * Something is about to run.  Everything that is not to be counted has no
  * rsl_me.
  */
 static inline void
-statement_starts(const PlannedStmt *stmt, const char *text,
+statement_starts(const PlannedStmt *stmt, const char *source_text,
 				 QueryDesc *queryDesc)
 {
 	if (rsl_admitted)
@@ -60,16 +70,13 @@ statement_starts(const PlannedStmt *stmt, const char *text,
 		rsl_session_resume();
 		if (unlikely(rsl_matches.uses_statement) &&
 			executor_depth == 0 && utility_depth == 0)
-			rsl_charge_statement(stmt, text, queryDesc);
+			rsl_charge_statement(stmt, source_text, queryDesc);
 		if (unlikely(rsl_runaway_active()) &&
 			executor_depth == 0 && utility_depth == 0)
-			(void) rsl_runaway_statement_starts(&(rsl_statement)
-												{
-													stmt, text, queryDesc
-												});
+			runaway_statement_starts(stmt, source_text, queryDesc);
 	}
 	else
-		rsl_admit_transaction(stmt, text, queryDesc);
+		rsl_admit_transaction(stmt, source_text, queryDesc);
 }
 
 static void
@@ -100,7 +107,7 @@ call_executor_run(RSL_EXECUTOR_RUN_PARAMS)
  * A statement that others may cancel begins, if this is a top-level one.
  */
 static bool
-begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *text,
+begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *source_text,
 				  QueryDesc *queryDesc)
 {
 	if (executor_depth > 0 || utility_depth > 0 || !rsl_cancel_armed() ||
@@ -112,10 +119,11 @@ begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *text,
 	if (rsl_mode_setting == RSL_MODE_OBSERVE)
 		flags |= RSL_STATEMENT_OBSERVED;
 	if (unlikely(rsl_runaway_active()))
-		rsl_runaway_describe_statement(&(rsl_statement)
-									   {
-										   stmt, text, queryDesc
-									   });
+	{
+		rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
+
+		rsl_runaway_describe_statement(&statement);
+	}
 	rsl_cancel_begin(flags);
 	return true;
 }
@@ -297,7 +305,7 @@ transaction_callback(XactEvent event, void *arg)
 			if (rsl_admitted && utility_depth == 0)
 			{
 				if (unlikely(rsl_budget_is_open))
-					rsl_budget_settle(event != XACT_EVENT_ABORT);
+					rsl_budget_settle(event !=XACT_EVENT_ABORT);
 				rsl_session_end_transaction();
 			}
 			break;

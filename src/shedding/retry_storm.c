@@ -50,7 +50,7 @@ static uint64
 statement_key(const rsl_statement *statement)
 {
 	const PlannedStmt *stmt = statement->stmt;
-	const char *text = statement->text;
+	const char *text = statement->source_text;
 	Size		length;
 
 	if (stmt->queryId != 0)
@@ -60,7 +60,8 @@ statement_key(const rsl_statement *statement)
 	length = strlen(text);
 	if (stmt->stmt_location > 0 && (Size) stmt->stmt_location < length)
 	{
-		text += stmt->stmt_location;
+		text	  +=stmt->stmt_location;
+
 		length -= stmt->stmt_location;
 	}
 	if (stmt->stmt_len > 0 && (Size) stmt->stmt_len < length)

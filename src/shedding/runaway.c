@@ -130,6 +130,7 @@ matching_tags(const rsl_statement *statement)
 			conditions = MemoryContextAlloc(TopMemoryContext,
 											RSL_MAX_RUNAWAY_RULES * sizeof(rsl_conditions));
 		rules = 0;
+
 		LWLockAcquire(rsl_config_lock, LW_SHARED);
 		generation = pg_atomic_read_u32(&rsl_runaway->generation);
 		for (int i = 0; i < rsl_runaway->max_rules; i++)
@@ -138,7 +139,8 @@ matching_tags(const rsl_statement *statement)
 
 			if (!rule->published || rule->policy.conditions.tag_key[0] == '\0')
 				continue;
-			rules |= UINT32_C(1) << i;
+			rules	  |=UINT32_C(1) << i;
+
 			conditions[i] = rule->policy.conditions;
 		}
 		LWLockRelease(rsl_config_lock);

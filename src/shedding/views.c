@@ -216,6 +216,7 @@ session_activity(PG_FUNCTION_ARGS)
 			continue;
 		state = session_state(session);
 		wait_start = session->wait_start;
+
 		for (int m = 0; m < session->nmatches; m++)
 		{
 			rsl_bulkhead *bulkhead = &rsl_bulkheads[session->matches[m].index];
@@ -243,9 +244,11 @@ session_activity(PG_FUNCTION_ARGS)
 		nulls[4] = wait_start == 0;
 		values[5] = TimestampTzGetDatum(session->run_start);
 		nulls[5] = RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_FREE ||
-			session->run_start == 0;
+			session   ->run_start == 0;
+
 		values[6] = Int64GetDatum((int64) session->query_id);
 		nulls[6] = session->query_id == 0;
+
 		values[7] = PointerGetDatum(construct_array(compartments, ncompartments,
 													TEXTOID, -1, false,
 													TYPALIGN_INT));

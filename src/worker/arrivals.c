@@ -93,14 +93,16 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 	{
 		memset(seen, 0, sizeof(*seen));
 		seen->pid = session->pid;
+
 		seen->admitted = first_look ? admitted : 0;
 		strlcpy(seen->application_name, session->application_name, NAMEDATALEN);
 		seen->connected_as = seen->works_as =
 			find_identity(history, session, session->application_name);
 		record = rsl_history_group(tick, seen->connected_as,
 								   RSL_HISTORY_CONNECTIONS, 0);
+
 		if (!first_look)
-			record->arrivals++;
+			record	  ->arrivals++;
 	}
 	else
 	{
@@ -108,7 +110,7 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 		record = rsl_history_group(tick, seen->connected_as,
 								   RSL_HISTORY_CONNECTIONS, 0);
 	}
-	record->running++;
+	record	  ->running++;
 
 	/* they restart at zero when the session's bulkheads change */
 	arrivals = admitted >= seen->admitted ? admitted - seen->admitted : admitted;
@@ -138,8 +140,8 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 	}
 	record = rsl_history_group(tick, seen->works_as, session->command,
 							   seen->query);
-	record->arrivals += arrivals;
-	record->running += running ? 1 : 0;
+	record	  ->arrivals += arrivals;
+	record	  ->running += running ? 1 : 0;
 }
 
 /* All that was admitted since the start. */

@@ -148,6 +148,7 @@ look_at_sessions(void)
 		bool		is_new = session->pid != seen_pids[s];
 
 		seen_pids[s] = session->pid;
+
 		if (session->pid == 0)
 			continue;
 		for (int m = 0; m < session->nmatches; m++)
@@ -257,7 +258,10 @@ rsl_look_at_refusals(void)
 	{
 		int64		now = rsl_now_us();
 
-		/* a session that adds its counters to the totals does so before or after */
+		/*
+		 * a session that adds its counters to the totals does so before or
+		 * after
+		 */
 		LWLockAcquire(rsl_stats_lock, LW_SHARED);
 		look_at_sessions();
 		LWLockRelease(rsl_stats_lock);

@@ -5,11 +5,12 @@
  *
  * Ten times a second it lends the slots of idle transactions, lets waiters
  * through that block somebody, hands over what a cap that opened lets run,
- * ends what has expired, sweeps up after sessions that are gone, measures how
- * loaded the server is, and moves the adaptive limit.  After a reload it publishes the settings.  And it sends readers to the databases
- * ends what has expired, has runaway statements stopped, sweeps up after sessions that are gone, and measures
- * to compare the published bulkheads with the tables: on a standby all the
- * time, elsewhere at start and now and then.
+ * ends what has expired, has runaway statements stopped, charges what runs to
+ * its budgets, notes who runs for the history of arrivals, sweeps up after
+ * sessions that are gone, measures how loaded the server is, and moves the
+ * adaptive limit.  After a reload it publishes the settings.  And it sends
+ * readers to the databases to compare what is published with the tables: on a
+ * standby all the time, elsewhere at start and now and then.
  *
  * Nothing is lost when it dies: it keeps no state but the round of visits,
  * and is started again after a second.

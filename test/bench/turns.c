@@ -117,17 +117,19 @@ any_of(Thread *t, int64_t max)
 }
 
 static void
-send_statement(Session *s, int n, const int64_t *params)
+send_statement(Session *s, int n, int64_t first, int64_t second, int64_t third,
+			   int64_t fourth)
 {
+	const int64_t params[MAX_PARAMS] = {first, second, third, fourth};
 	char		name[8];
-	char		text[MAX_PARAMS][24] = {{0}};
+	char		shown[MAX_PARAMS][24] = {{0}};
 	const char *values[MAX_PARAMS] = {0};
 
 	snprintf(name, sizeof(name), "p%d", s->step);
 	for (int i = 0; i < n; i++)
 	{
-		snprintf(text[i], sizeof(text[i]), "%" PRId64, params[i]);
-		values[i] = text[i];
+		snprintf(shown[i], sizeof(shown[i]), "%" PRId64, params[i]);
+		values[i] = shown[i];
 	}
 	if (!PQsendQueryPrepared(s->pg, name, n, values, NULL, NULL, 0))
 		fail(PQerrorMessage(s->pg));
@@ -146,28 +148,28 @@ next_statement(Thread *t, Session *s)
 	}
 	if (!tpcb)
 	{
-		send_statement(s, 1, (int64_t[]) {s->aid});
+		send_statement(s, 1, s->aid, 0, 0, 0);
 		return;
 	}
 	switch (s->step)
 	{
 		case 1:
-			send_statement(s, 2, (int64_t[]) {s->delta, s->aid});
+			send_statement(s, 2, s->delta, s->aid, 0, 0);
 			break;
 		case 2:
-			send_statement(s, 1, (int64_t[]) {s->aid});
+			send_statement(s, 1, s->aid, 0, 0, 0);
 			break;
 		case 3:
-			send_statement(s, 2, (int64_t[]) {s->delta, s->tid});
+			send_statement(s, 2, s->delta, s->tid, 0, 0);
 			break;
 		case 4:
-			send_statement(s, 2, (int64_t[]) {s->delta, s->bid});
+			send_statement(s, 2, s->delta, s->bid, 0, 0);
 			break;
 		case 5:
-			send_statement(s, 4, (int64_t[]) {s->tid, s->bid, s->aid, s->delta});
+			send_statement(s, 4, s->tid, s->bid, s->aid, s->delta);
 			break;
 		default:
-			send_statement(s, 0, NULL);
+			send_statement(s, 0, 0, 0, 0, 0);
 	}
 }
 
@@ -342,7 +344,8 @@ main(int argc, char **argv)
 			case 'b':
 				tpcb = true;
 				break;
-			default: fail("see the head of turns.c for the options");
+			default:
+				fail("see the head of turns.c for the options");
 		}
 	}
 	if (nactive == 0)

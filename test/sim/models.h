@@ -67,7 +67,7 @@ capacity(int cores, const sim_workload *load, double n)
 
 	/* how many would be runnable, and how many wait for the lock */
 	bounds[0] = free_run;
-	runnable = n * (load->cpu + load->lock) / once;
+	runnable = n * (load->cpu + load->lock) /once;
 	bounds[1] = cores / (load->cpu + load->lock) /
 		(1 + fmin(load->thrash * fmax(0, runnable - cores) / cores, WORST));
 	bounds[2] = INFINITY;
@@ -133,11 +133,12 @@ serve(sim_server *s, int limit, random_source *random, rsl_limit_sample *sample)
 	counted += sqrt(counted) * 0.7 * gauss(random);
 
 	waiting = x * load->wait;
+
 	if (load->lock > 0)
 		blocked = fmax(0, fmin(s->running - x * (load->cpu + load->wait + load->lock),
 							   s->running * 0.98));
 	/* what is short of a core is not blocked */
-	if (x * (load->cpu + load->lock) > 0.95 * s->cores)
+	if (x * (load->cpu + load->lock) >0.95 * s->cores)
 		blocked = 0;
 
 	s->now += (int64_t) (TICK * 1e6);
@@ -145,6 +146,7 @@ serve(sim_server *s, int limit, random_source *random, rsl_limit_sample *sample)
 	sample->finished = fmax(0, floor(counted + 0.5));
 	sample->running = (int) (s->running + 0.5);
 	sample->reached = load->clients > limit;
+
 	sample->holding = sample->running;
 	sample->blocked = (int) (blocked + 0.5);
 	sample->on_cpu = (int) fmax(0, s->running - waiting - blocked + 0.5);

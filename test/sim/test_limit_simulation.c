@@ -60,6 +60,7 @@ start(simulation *s, sim_method m, int cores, const sim_workload *load, int limi
 	s->config.cores = cores;
 	s->server.cores = cores;
 	s->server.load = load;
+
 	s->server.noise = noise;
 	s->server.now = 1000000;
 	s->random.state = UINT64_C(0x9E3779B97F4A7C15) * (seed + 1);
@@ -183,6 +184,7 @@ settled_after(simulation *s, const sim_workload *load)
 	double		shares[200];
 
 	s->server.load = load;
+
 	for (int i = 0; i < 200; i++)
 		shares[i] = run(s, TICK);
 	for (int from = 0; from <= 180; from++)

@@ -20,7 +20,8 @@
 static random_source source;
 static size_t load_size = DEFAULT_SIZE;
 static uint64_t block[1024 * 1024 / 8];
-static rsl_history *const history = (rsl_history *) block;
+static rsl_history *const history = (rsl_history *)
+block;
 
 static rsl_history_identity
 role(uint32_t number)
@@ -144,8 +145,9 @@ test_sums(size_t size, int ngroups, int ticks)
 
 			record = rsl_history_group(&tick, identity, random_below(&source, 3),
 									   random_below(&source, ngroups) % 7);
-			record->arrivals++;
-			record->running++;
+			record	  ->arrivals++;
+			record	  ->running++;
+
 			arrivals++;
 			running++;
 		}
@@ -339,7 +341,7 @@ simulate(const load *load, int limit, int max_waiting, double max_wait,
 				next = i;
 		}
 		now = at[next];
-		while (record && tick <= now && tick <= load->seconds)
+		while (record &&tick <= now && tick <= load->seconds)
 		{
 			rsl_history_tick t;
 			rsl_history_record *r;
@@ -352,6 +354,7 @@ simulate(const load *load, int limit, int max_waiting, double max_wait,
 			r->arrivals = arrived;
 			r = rsl_history_group(&t, my_number, RSL_HISTORY_CONNECTIONS, 0);
 			r->running = load->sessions;
+
 			if (load->others > 0)
 			{
 				r = rsl_history_group(&t, their_number, 0, 0);

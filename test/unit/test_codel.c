@@ -232,8 +232,11 @@ report(const char *what, const scenario *s, int64_t duration)
 }
 
 static void
-compare(const char *what, scenario template, int64_t duration, scenario *results)
+compare(const char *what, double rate, int clients, int burst,
+		int64_t duration, scenario *results)
 {
+	scenario	template = {.rate = rate,.clients = clients,.burst = burst};
+
 	for (int i = 0; i < 4; i++)
 	{
 		template.codel = i & 1;
@@ -251,11 +254,11 @@ simulations(void)
 	const int64_t duration = 20 * SECOND;
 	const double capacity = 800;
 
-	compare("open loop, half the capacity", (scenario) {.rate = 400}, duration, r);
+	compare("open loop, half the capacity", 400, 0, 0, duration, r);
 	is(r[1].dropped + r[3].dropped, 0, "below the capacity nobody is dropped");
 	ok(r[1].good == r[0].good, "and nothing changes");
 
-	compare("open loop, 97 % of the capacity", (scenario) {.rate = 0.97 * capacity}, duration, r);
+	compare("open loop, 97 % of the capacity", 0.97 * capacity, 0, 0, duration, r);
 	is(r[1].dropped, 0, "near the capacity neither");
 
 	for (int i = 0; i < 3; i++)
@@ -264,7 +267,7 @@ simulations(void)
 		char		what[64];
 
 		snprintf(what, sizeof(what), "open loop, %g times the capacity", times[i]);
-		compare(what, (scenario) {.rate = times[i] * capacity}, duration, r);
+		compare(what, times[i] * capacity, 0, 0, duration, r);
 		ok(r[0].good < 0.85 * capacity * 20, "%s: plain, much comes too late (%.0f %% of the capacity in time)",
 		   what, r[0].good / 20 / capacity * 100);
 		ok(r[1].good > 0.97 * capacity * 20, "%s: codel, next to all in time (%.0f %%)",
@@ -280,14 +283,14 @@ simulations(void)
 		char		what[64];
 
 		snprintf(what, sizeof(what), "closed loop, %d clients", clients[i]);
-		compare(what, (scenario) {.clients = clients[i]}, duration, r);
+		compare(what, 0, clients[i], 0, duration, r);
 		ok(r[1].good > 0.97 * capacity * 20 && r[1].good > r[0].good, "%s: codel, in time %.0f %%, plain %.0f %%",
 		   what, r[1].good / 20 / capacity * 100, r[0].good / 20 / capacity * 100);
 		ok(r[3].good > 0.93 * capacity * 20, "%s: with both %.0f %%", what, r[3].good / 20 / capacity * 100);
 	}
 
 	/* 600 at once are through within a second, if they are let */
-	compare("a burst of 600", (scenario) {.burst = 600}, 3 * SECOND, r);
+	compare("a burst of 600", 0, 0, 600, 3 * SECOND, r);
 	is(r[0].good, 600, "a burst: plain, all are served in time");
 	is(r[1].good, 600, "a burst: codel drops nobody who would be served");
 }

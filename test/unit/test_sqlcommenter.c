@@ -254,7 +254,7 @@ test_several(void)
 static void
 test_long_values(void)
 {
-	char		text[400];
+	char text[	400];
 	rsl_tag		tag = {.key = "k"};
 	rsl_tag		other = {.key = "k"};
 	char		value[200];
@@ -291,12 +291,12 @@ test_long_values(void)
 }
 
 static void
-fill(char *text, size_t size, const char *with)
+fill(char *string, size_t size, const char *with)
 {
 	size_t		length = strlen(with);
 
 	for (size_t i = 0; i < size; i++)
-		text[i] = with[i % length];
+		string[i] = with[i % length];
 }
 
 /* Texts that are made to take long: 1 MB against 2 MB. */
@@ -310,7 +310,7 @@ test_hostile(void)
 		"/* ", "%", "\xC3\xA4", "1", " ", "/*k='v'*/;", "E'a' --\n"
 	};
 	size_t		size = 1000000;
-	char	   *text = malloc(2 * size);
+	char	   *string = malloc(2 * size);
 	rsl_tag		tags[17];
 
 	for (int i = 0; i < 17; i++)
@@ -319,12 +319,12 @@ test_hostile(void)
 	{
 		int64_t		taken[2];
 
-		fill(text, 2 * size, patterns[i]);
+		fill(string, 2 * size, patterns[i]);
 		/* a comment first: nothing is rejected at a glance */
-		memcpy(text, "/* */", 5);
+		memcpy(string, "/* */", 5);
 		for (int n = 0; n < 2; n++)
 		{
-			rsl_statement_text statement = {text, 0, 0, (n + 1) * size, (n + 1) * size};
+			rsl_statement_text statement = {string, 0, 0, (n + 1) * size, (n + 1) * size};
 			int64_t		best = INT64_MAX;
 
 			for (int tries = 0; tries < 3; tries++)
@@ -344,29 +344,29 @@ test_hostile(void)
 	}
 	check_done("hostile texts take linear time");
 
-	fill(text, 2 * size, "SELECT a, b FROM c ");
-	memcpy(text + 2 * size - 9, "/*k='v'*/", 9);
-	ok(find_in(text, 2 * size, "k") != NULL, "a tag at the end of 2 MB");
-	free(text);
+	fill(string, 2 * size, "SELECT a, b FROM c ");
+	memcpy(string + 2 * size - 9, "/*k='v'*/", 9);
+	ok(find_in(string, 2 * size, "k") != NULL, "a tag at the end of 2 MB");
+	free(string);
 }
 
-/* Every beginning of a text, and every part of it. */
+/* Every beginning of a string, and every part of it. */
 static void
 test_truncation(void)
 {
-	const char *text = "SELECT E'\\'' /*k='a%20\\'%4',l='w'*/, $a$ $a$ --\n/* /* */ */ x\"'\"";
-	size_t		length = strlen(text);
+	const char *string = "SELECT E'\\'' /*k='a%20\\'%4',l='w'*/, $a$ $a$ --\n/* /* */ */ x\"'\"";
+	size_t		length = strlen(string);
 	rsl_tag		tags[] = {{.key = "k"}, {.key = "l"}};
 
 	for (size_t end = 0; end <= length; end++)
 	{
 		for (size_t start = 0; start <= end; start++)
 		{
-			int			n = find_within(text + start, end - start, 0, 0,
+			int			n = find_within(string + start, end - start, 0, 0,
 										end - start, tags, 2);
 
 			check(n >= 0 && n <= 2, "start %zu end %zu", start, end);
-			n = find_within(text, length, start, start, end, tags, 2);
+			n = find_within(string, length, start, start, end, tags, 2);
 			check(n >= 0 && n <= 2, "start %zu end %zu", start, end);
 		}
 	}
@@ -379,19 +379,19 @@ test_random_bytes(void)
 {
 	static const char letters[] = "/*/*'='\\%$\"-;\nEeka1 ,\xC3\xA4" "4\0";
 	random_source random = {.state = 20260101};
-	char		text[80];
+	char		string[80];
 	rsl_tag		tags[] = {{.key = "k"}, {.key = "a"}};
 
 	for (int i = 0; i < 200000; i++)
 	{
-		size_t		length = random_below(&random, sizeof(text));
+		size_t		length = random_below(&random, sizeof(string));
 		size_t		end = random_below(&random, (uint32_t) length + 1);
 		size_t		start = random_below(&random, (uint32_t) end + 1);
 		int			n;
 
 		for (size_t c = 0; c < length; c++)
-			text[c] = letters[random_below(&random, sizeof(letters) - 1)];
-		n = find_within(text, length, random_below(&random, 2) ? 0 : start,
+			string[c] = letters[random_below(&random, sizeof(letters) - 1)];
+		n = find_within(string, length, random_below(&random, 2) ? 0 : start,
 						start, end, tags, 2);
 		check(n == (tags[0].found ? 1 : 0) + (tags[1].found ? 1 : 0), "%d", i);
 		for (int t = 0; t < 2; t++)
@@ -415,7 +415,7 @@ test_random_statements(void)
 
 	for (int i = 0; i < 50000; i++)
 	{
-		char		text[2000] = "";
+		char		string[2000] = "";
 		char		expected[16] = "";
 		rsl_tag		tag = {.key = "k"};
 		int			parts = (int) random_below(&random, 12);
@@ -426,34 +426,34 @@ test_random_statements(void)
 
 		for (int s = 0; s < statements; s++)
 		{
-			starts[s] = strlen(text);
+			starts[s] = strlen(string);
 			/* a statement has something that is no comment */
-			strcat(text, "x ");
+			strcat(string, "x ");
 			for (int p = 0; p < parts; p++)
 			{
 				if (random_below(&random, 8) == 0)
 				{
 					snprintf(expected, sizeof(expected), "%d", i * 10 + p);
-					snprintf(text + strlen(text), 40, "/*j='',k='%s'*/", expected);
+					snprintf(string + strlen(string), 40, "/*j='',k='%s'*/", expected);
 					if (values[s][0] == '\0')
 						strcpy(values[s], expected);
 				}
 				else
-					strcat(text, decoys[random_below(&random, sizeof(decoys) / sizeof(decoys[0]))]);
+					strcat(string, decoys[random_below(&random, sizeof(decoys) / sizeof(decoys[0]))]);
 				/* words must not grow together */
-				strcat(text, " ");
+				strcat(string, " ");
 			}
-			ends[s] = strlen(text);
-			strcat(text, ";");
+			ends[s] = strlen(string);
+			strcat(string, ";");
 		}
 		for (int s = 0; s < statements; s++)
 		{
-			int			n = find_within(text, strlen(text),
+			int			n = find_within(string, strlen(string),
 										random_below(&random, 2) ? 0 : starts[s],
 										starts[s], ends[s], &tag, 1);
 
 			check(values[s][0] ? n == 1 && strcmp(tag.value, values[s]) == 0 : n == 0,
-				  "statement %d of %s: %s, not %s", s, text,
+				  "statement %d of %s: %s, not %s", s, string,
 				  n ? tag.value : "none", values[s]);
 		}
 	}

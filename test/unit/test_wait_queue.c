@@ -511,6 +511,7 @@ model_order(model_queue *naive)
 
 	if (naive->capacity < 10 || filled < 0.6 - 1e-9)
 		naive	  ->newest_first = false;
+
 	else if (filled > 0.8 + 1e-9)
 		naive	  ->newest_first = true;
 }
@@ -570,6 +571,7 @@ model_remove(model_queue *naive, int32_t waiter)
 	memmove(&naive->waiters[i], &naive->waiters[i + 1],
 			(naive->n - i - 1) *sizeof(model_waiter));
 	naive	  ->n--;
+
 	model_order(naive);
 
 	if (!model_has(naive, priority))
@@ -664,7 +666,7 @@ test_model(void)
 	random_source source = {20260101};
 	rsl_wait_queue queue;
 	rsl_wait_node nodes[MODEL_NODES] = {{0}};
-	model_queue naive = {.n = 0, .capacity = -1};
+	model_queue naive = {.n = 0,.capacity = -1};
 	int64_t		now = 0;
 	int			pushes = 0;
 	int			grants = 0;
@@ -690,7 +692,7 @@ test_model(void)
 
 		if (random_below(&source, 200) == 0)
 		{
-			naive	   .capacity = (int) random_below(&source, MODEL_NODES * 2) - 1;
+			naive.		capacity = (int) random_below(&source, MODEL_NODES * 2) - 1;
 
 			model_order(&naive);
 			rsl_wait_queue_set_capacity(&queue, naive.capacity);
@@ -812,7 +814,7 @@ typedef struct
 	int64_t		now;
 	int64_t		next_tick;
 	int64_t		last_active[RSL_NUM_PRIORITIES];
-	double		service;		/* mean, in microseconds */
+	double service;				/* mean, in microseconds */
 	random_source source;
 
 	struct
@@ -843,6 +845,7 @@ sim_init(simulation *sim, int nnodes, int32_t limit, bool caps, double service)
 	sim->limits.low_cap = caps ? rsl_pool_effective_cap(-1, limit, 1) : RSL_UNLIMITED;
 	sim->limits.normal_cap = caps ? rsl_pool_effective_cap(-1, limit, 3) : RSL_UNLIMITED;
 	sim->service = service;
+
 	sim->source.state = 12345;
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 		sim->last_active[c] = -10 * RECENT;
