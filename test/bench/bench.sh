@@ -28,6 +28,7 @@
 # Settings, all by environment:
 #   BENCH_RESULTS   folder of the results (test/bench/results)
 #   BENCH_SECONDS   seconds for a point of the curve (3)
+#   BENCH_SETTLE_SECONDS  seconds that the adaptive limit has before a point (5)
 #   BENCH_ROUNDS    rounds of the curve and of the priority section (2)
 #   BENCH_CLIENTS   client counts of the curve ("1 2 4 8 16 32 64 128 256")
 #   BENCH_PAIRS     interleaved rounds of "overhead" (5; 25 for figures to publish)
@@ -45,6 +46,7 @@ source "$HERE/../lib.sh"
 
 RESULTS=${BENCH_RESULTS:-$HERE/results}
 POINT_SECONDS=${BENCH_SECONDS:-3}
+SETTLE_SECONDS=${BENCH_SETTLE_SECONDS:-5}
 ROUNDS=${BENCH_ROUNDS:-2}
 CLIENTS=${BENCH_CLIENTS:-1 2 4 8 16 32 64 128 256}
 PAIRS=${BENCH_PAIRS:-5}
@@ -589,7 +591,7 @@ server_cpu() {
 }
 
 section_curve() {
-	local workload clients system round systems=(plain res) tsv=$RESULTS/curve.tsv raw=$RSL_TMP/curve.raw
+	local workload clients system round systems=(plain res adaptive) tsv=$RESULTS/curve.tsv raw=$RSL_TMP/curve.raw
 	prepare_servers
 	[[ $HAVE_PGBOUNCER ]] && systems+=(pgbouncer)
 	section curve "Throughput from few to many clients: what happens past the peak"
@@ -602,7 +604,16 @@ section_curve() {
 				for system in "${ORDER[@]}"; do
 					# PgBouncer is here for comparison: every other round will do
 					[[ $system == pgbouncer && $((round % 2)) == 0 ]] && continue
-					pgbench_point "$system" "$workload" "$clients" "$POINT_SECONDS"
+					if [[ $system == adaptive ]]; then
+						# it begins at its start value, and has a while to find the limit
+						set_config res "resilience.max_running = -1" "resilience.adaptive_limit = on"
+						pgbench_point res "$workload" "$clients" "$SETTLE_SECONDS"
+						pgbench_point res "$workload" "$clients" "$POINT_SECONDS"
+						set_config res "resilience.adaptive_limit = off"
+						limit "${LIMIT[$workload]}"
+					else
+						pgbench_point "$system" "$workload" "$clients" "$POINT_SECONDS"
+					fi
 					echo "$workload $system $clients $P_TPS $P_P99 $P_CPU" >>"$raw"
 					note "round $round, ${WORKLOAD_TITLE[$workload]}, $clients clients, $system: $(calc "$P_TPS" %.0f) TPS, p99 $P_P99 ms, pgbench $P_CPU % of the CPU"
 				done
@@ -643,26 +654,26 @@ curve_table() {
 	last=${CLIENTS##* }
 	for workload in select tpcb20 tpcb1; do
 		out "${WORKLOAD_TITLE[$workload]}, resilience.max_running = ${LIMIT[$workload]}, PgBouncer pool $POOL: TPS / p99 ms / pgbench's share of the CPU"
-		outf '%9s %28s %28s %28s' clients plain resilience PgBouncer
+		outf '%9s %24s %24s %24s %24s' clients plain "fixed limit" "adaptive limit" PgBouncer
 		for clients in $CLIENTS; do
 			row=()
-			for system in plain res pgbouncer; do
+			for system in plain res adaptive pgbouncer; do
 				row+=("$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$clients" \
 					'$1 == w && $2 == s && $3 == c { printf "%.0f / %s / %s%%", $4, $5, $6 }' "$tsv")")
 			done
-			outf '%9s %28s %28s %28s' "$clients" "${row[@]}"
+			outf '%9s %24s %24s %24s %24s' "$clients" "${row[@]}"
 		done
 		# the denominator is the best of plain and of resilience, so that a
 		# slow best of its own cannot flatter the ratio
 		plain_best=$(awk -F'\t' -v w="$workload" '$1 == w && $2 == "plain" && $4 > b { b = $4 } END { print b }' "$tsv")
 		best=$(awk -F'\t' -v w="$workload" '$1 == w && $2 != "pgbouncer" && $4 > b { b = $4 } END { print b }' "$tsv")
 		out "at $last clients / best at any client count of plain and resilience ($(calc "$best" %.0f) TPS; plain's best $(calc "$plain_best" %.0f)):"
-		for system in plain res pgbouncer; do
+		for system in plain res adaptive pgbouncer; do
 			own=$(awk -F'\t' -v w="$workload" -v s="$system" '$1 == w && $2 == s && $4 > b { b = $4 } END { print b + 0 }' "$tsv")
 			[[ $own == 0 ]] && continue
 			all=$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$last" -v b="$best" '$1 == w && $2 == s && $3 == c { printf "%.2f", $4 / b }' "$tsv")
 			own=$(awk -F'\t' -v w="$workload" -v s="$system" -v c="$last" -v b="$own" '$1 == w && $2 == s && $3 == c { printf "%.2f", $4 / b }' "$tsv")
-			outf '  %-12s %s   (of its own best: %s)' "${system/res/resilience}" "$all" "$own"
+			outf '  %-14s %s   (of its own best: %s)' "${system/res/fixed limit}" "$all" "$own"
 			figure "curve_${workload}_$system" "$all"
 		done
 		ceiling=$(f "curve_${workload}_ceiling")

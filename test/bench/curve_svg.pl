@@ -15,7 +15,8 @@ die "usage: curve_svg.pl DATA.tsv PICTURE.svg MACHINE WORKLOAD=TITLE...\n"
 
 # Colours that stay apart for colour-blind readers and in grey.
 my @systems = (
-	[ 'res', 'resilience', '#0b5fa5', '2.6', '' ],
+	[ 'res', 'resilience, fixed limit', '#0b5fa5', '2.6', '' ],
+	[ 'adaptive', 'resilience, adaptive limit', '#2f9e6e', '2.6', '' ],
 	[ 'plain', 'plain PostgreSQL', '#c4421a', '2.2', '' ],
 	[ 'pgbouncer', 'PgBouncer', '#6b6b6b', '1.8', '5 4' ]);
 
