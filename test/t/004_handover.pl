@@ -98,11 +98,12 @@ sub expire_often
 	my ($label, $times, $sqlstate) = @_;
 	my %outcomes;
 
-	for (1 .. $times)
+	for my $n (1 .. $times)
 	{
+		# another text each time: a retry might be refused at once
 		$holder->hold;
-		$waiter->send('SELECT 1');
-		$behind->send('SELECT 1');
+		$waiter->send("SELECT $n");
+		$behind->send("SELECT $n");
 		usleep(2500 + rand(5000));
 		$holder->let_go;
 		$holder->result;

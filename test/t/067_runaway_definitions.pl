@@ -13,6 +13,7 @@ use ResilienceTest;
 use Test::More;
 
 my $node = preloaded_node('rules', roles => ['app'], init => [ allows_streaming => 1 ], conf => q(
+resilience.max_runaway_rules = 32
 max_parallel_workers_per_gather = 0
 ));
 my $mon = monitor($node);
