@@ -65,7 +65,7 @@ esac
 	printf '%s\n' {u,}int{8,16,32,64}_t {u,}intptr_t pthread_t PGconn PGresult
 	perl -0777 -ne 's{/\*.*?\*/}{}gs;
 		print "$_\n" foreach /^typedef\s+(?:struct|union|enum)\s+\w+\s+(\w+);/mg,
-		  /^\}\s*(?:\w+\(.*?\)\s*)?(\w+);/mg,
+		  /^typedef\s+(?:struct|union|enum)\b[^{;]*\{.*?^\}\s*(?:\w+\(.*?\)\s*)?(\w+);/msg,
 		  /^typedef\s+[\w\s*]+\(\*\s*(\w+)\)/mg,
 		  /^typedef\s+[\w\s*]*?(\w+)(?:\[\w*\])?;/mg' src/*.[ch] src/*/*.[ch] test/*/*.[ch]
 } | sort -u >"$work/typedefs"

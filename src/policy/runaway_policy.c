@@ -358,13 +358,13 @@ rsl_publish_runaway_rules(const rsl_runaway_set *set)
 			if (session->pid == 0 || session->pid != set->pids[s])
 				continue;
 			if (set->matches[s] & (UINT32_C(1) << p))
-				session   ->runaway_rules |= bit;
+				session->runaway_rules |= bit;
 
 			else
-				session   ->runaway_rules &= ~bit;
+				session->runaway_rules &= ~bit;
 
 			/* what it holds of a tag was judged by another rule */
-			session   ->tag_rules &= ~bit;
+			session->tag_rules &= ~bit;
 		}
 	}
 	announce();

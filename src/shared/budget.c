@@ -68,7 +68,7 @@ static struct
 	/* per match: the process's CPU time, and what was charged, at its begin */
 	int64		used_before[RSL_MAX_MATCHES];
 	int64		charged_before[RSL_MAX_MATCHES];
-} current;
+}			current;
 
 static rsl_session *leader = NULL;	/* in a parallel worker */
 
@@ -344,22 +344,22 @@ rsl_budget_open(uint32 paying, uint32 unestimated, uint32 counted,
 	uint32		bits = paying | counted;
 
 	if (++current.number == 0)
-		current.	number = 1;
-	current.	learns = true;
-	current.	query_id = query_id;
-	current.	cost = cost;
-	current.	began = settled_at >= 0 && settled_admitted == admitted_by_me() ?
+		current.number = 1;
+	current.learns = true;
+	current.query_id = query_id;
+	current.cost = cost;
+	current.began = settled_at >= 0 && settled_admitted == admitted_by_me() ?
 		settled_at : rsl_process_cpu_us(0);
 
 	for (uint32 left = bits; left != 0; left &= left - 1)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 
-		current.	used_before[i] = current.began;
-		current.	charged_before[i] = current.began +
+		current.used_before[i] = current.began;
+		current.charged_before[i] = current.began +
 			((unestimated & (UINT32_C(1) << i)) != 0 ? (int64) estimate_us : 0);
 	}
-	current.	counted = counted;
+	current.counted = counted;
 
 	me->budget_bits = paying;
 	pg_atomic_write_u64(&me->worker_cpu_us, 0);
@@ -380,7 +380,7 @@ rsl_budget_add(uint32 bits)
 	{
 		rsl_budget_lose_clock();
 		rsl_budget_open(bits, 0, 0, 0, 0, 0);
-		current.	learns = false;
+		current.learns = false;
 
 		return;
 	}
@@ -391,12 +391,12 @@ rsl_budget_add(uint32 bits)
 	{
 		int			i = pg_rightmost_one_pos32(left);
 
-		current.	used_before[i] = rsl_process_cpu_us(0);
-		current.	charged_before[i] = CHARGED_UP_TO(charged);
+		current.used_before[i] = rsl_process_cpu_us(0);
+		current.charged_before[i] = CHARGED_UP_TO(charged);
 	}
 	me->budget_bits |= bits;
 	if (++current.number == 0)
-		current.	number = 1;
+		current.number = 1;
 
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->cpu_charged,

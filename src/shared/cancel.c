@@ -327,7 +327,7 @@ rsl_cancel_detach(rsl_session *session)
 		pg_atomic_write_u32(&session->statement, statement + 1);
 
 	LWLockAcquire(rsl_cancel_lock, LW_EXCLUSIVE);
-	session   ->pid = 0;
+	session->pid = 0;
 
 	LWLockRelease(rsl_cancel_lock);
 	count_missed(take_request(session));

@@ -49,7 +49,7 @@
 static inline int
 session_number(rsl_session *session)
 {
-	return (int) (session -rsl_sessions);
+	return (int) (session - rsl_sessions);
 }
 
 /* Which classes had work in this pool a moment ago?  A bit for each. */
@@ -335,7 +335,7 @@ rsl_pool_abandon_wait(rsl_session *session)
 	pg_atomic_write_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
 	LWLockRelease(rsl_pool_lock(pool));
 
-	session   ->wait_start = 0;
+	session->wait_start = 0;
 
 	if (granted)
 		rsl_pool_give(pool, rsl_nodes[session_number(session)].priority);
@@ -487,7 +487,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	if (n == WAKE_BATCH)
 		rsl_pool_dispatch(pool);	/* there may be more */
 
-	session   ->wait_start = GetCurrentTimestamp();
+	session->wait_start = GetCurrentTimestamp();
 
 	PG_TRY();
 	{
@@ -521,7 +521,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 
 	if (!ours)
 		pg_atomic_write_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
-	session   ->wait_start = 0;
+	session->wait_start = 0;
 
 	return verdict;
 }

@@ -216,7 +216,7 @@ rsl_quarantine_find(uint64 query_id, uint32 rules, uint32 tag_rules,
 		its_use = USE(pg_atomic_read_u64(&entry->word));
 		pg_read_barrier();
 		bit = UINT32_C(1) << pg_atomic_read_u32(&entry->rule);
-		if ((rules &bit) == 0 ||
+		if ((rules & bit) == 0 ||
 			(pg_atomic_read_u32(&entry->has_tag) != 0 && (tag_rules & bit) == 0) ||
 			(TimestampTz) pg_atomic_read_u64(&entry->until) <= now)
 			continue;
@@ -257,8 +257,8 @@ rsl_quarantine_enter(rsl_session *session, rsl_quarantined *entry, uint32 use)
 	} while (!pg_atomic_compare_exchange_u64(&entry->word, &word, word + 1));
 
 	rsl_quarantine_leave(session);
-	session   ->quarantine_use = use;
-	session   ->quarantine = place;
+	session->quarantine_use = use;
+	session->quarantine = place;
 
 	return true;
 }
@@ -272,7 +272,7 @@ rsl_quarantine_leave(rsl_session *session)
 	if (session->quarantine == 0)
 		return;
 	entry = &rsl_runaway->quarantine[session->quarantine - 1];
-	session   ->quarantine = 0;
+	session->quarantine = 0;
 
 	word = pg_atomic_read_u64(&entry->word);
 	do

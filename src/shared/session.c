@@ -32,7 +32,7 @@ bool		rsl_admitted = false;
 static int
 session_number(rsl_session *session)
 {
-	return (int) (session -rsl_sessions);
+	return (int) (session - rsl_sessions);
 }
 
 /* Call a function for each pool whose bit is set. */
@@ -87,8 +87,8 @@ release(rsl_session *session, bool may_keep)
 	uint32		slot = pg_atomic_read_u32(&session->slot);
 	uint32		next = RSL_SLOT_FREE;
 
-	session   ->units = 0;
-	session   ->held = 0;
+	session->units = 0;
+	session->held = 0;
 
 	if (unlikely(session->quarantine != 0))
 		rsl_quarantine_leave(session);
@@ -349,7 +349,7 @@ rsl_session_fold(rsl_session *session)
 									pg_atomic_read_u64(&match->admitted));
 		pg_atomic_write_u64(&match->admitted, 0);
 	}
-	session   ->nmatches = 0;
+	session->nmatches = 0;
 
 	LWLockRelease(rsl_stats_lock);
 	if (session == rsl_me)
@@ -366,7 +366,7 @@ rsl_session_clean(rsl_session *session)
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 		rsl_connection_give(session, i);
 	rsl_session_fold(session);
-	session   ->status = NULL;
+	session->status = NULL;
 
 	pg_atomic_write_u64(&session->cpu_charged, 0);
 	rsl_cancel_detach(session);
@@ -411,21 +411,21 @@ rsl_session_attach(Oid role, Oid database, bool superuser,
 	if (session->pid != 0)
 		rsl_session_clean(session);
 
-	session   ->role = role;
-	session   ->database = database;
-	session   ->superuser = superuser;
-	session   ->address = *address;
+	session->role = role;
+	session->database = database;
+	session->superuser = superuser;
+	session->address = *address;
 
 	strlcpy(session->application_name, application_name,
 			sizeof(session->application_name));
-	session   ->status = MyBEEntry;
-	session   ->priority = RSL_PRIORITY_NORMAL;
-	session   ->query_id = 0;
-	session   ->runaway_rules = 0;
-	session   ->run_start = session->wait_start = 0;
+	session->status = MyBEEntry;
+	session->priority = RSL_PRIORITY_NORMAL;
+	session->query_id = 0;
+	session->runaway_rules = 0;
+	session->run_start = session->wait_start = 0;
 
 	rsl_cancel_attach(session);
 	pg_write_barrier();
-	session   ->pid = MyProcPid;
+	session->pid = MyProcPid;
 	rsl_me = session;
 }

@@ -24,7 +24,7 @@ static bool
 session_runs(rsl_session *session)
 {
 	return session->pid != 0 &&
-				RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_HELD;
+		RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_HELD;
 }
 
 static int64
@@ -70,7 +70,7 @@ rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
 			continue;
 		for (int m = 0; m < session->nmatches; m++)
 		{
-			if ((session->held & (UINT32_C(1) << m)) !=0 &&
+			if ((session->held & (UINT32_C(1) << m)) != 0 &&
 				session->matches[m].index == index &&
 				session->matches[m].uid == bulkhead->uid)
 				counts->running++;
@@ -104,7 +104,7 @@ rsl_count_pools(int npools, int32 *running, int32 *waiting)
 		{
 			int			pool = session->matches[m].pool;
 
-			if ((session->held & (UINT32_C(1) << m)) !=0 && pool < npools)
+			if ((session->held & (UINT32_C(1) << m)) != 0 && pool < npools)
 				running[pool]++;
 		}
 	}

@@ -82,14 +82,14 @@ read_folder(const char *folder, int64 *bytes)
 		return;
 	while ((de = readdir(dir)) != NULL)
 	{
-		int session;
+		int			session;
 
 		if (strncmp(de->d_name, PG_TEMP_FILE_PREFIX,
 					strlen(PG_TEMP_FILE_PREFIX)) != 0)
 			continue;
 		session = session_of((pid_t) atoi(de->d_name + strlen(PG_TEMP_FILE_PREFIX)));
 
-		if (session <0)
+		if (session < 0)
 			continue;
 		snprintf(file, sizeof(file), "%s/%s", folder, de->d_name);
 		bytes[session] += size_of(file, true);

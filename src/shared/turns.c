@@ -94,7 +94,7 @@ static int	position = -1;		/* in in_turn[], or -1 */
 static uint32
 my_mark(rsl_session *session)
 {
-	return (uint32) (session -rsl_sessions) +1;
+	return (uint32) (session - rsl_sessions) + 1;
 }
 
 /* The session was handed a slot after waiting: its turn begins. */
@@ -229,7 +229,7 @@ rsl_turn_keep(rsl_session *session)
 		leave(session);
 		return false;
 	}
-	session   ->kept_priority = session->priority;
+	session->kept_priority = session->priority;
 
 	pg_atomic_write_u64(&session->kept_until, now + Min(held, MAX_KEEP));
 	return true;

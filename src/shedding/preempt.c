@@ -81,11 +81,11 @@ static bool
 holds_slot(rsl_session *session, rsl_pool *pool)
 {
 	if (pool->number == RSL_SERVER_POOL)
-		return (session->units & RSL_SERVER_UNIT) !=0;
+		return (session->units & RSL_SERVER_UNIT) != 0;
 	for (int m = 0; m < session->nmatches && m < RSL_MAX_MATCHES; m++)
 	{
 		if (session->matches[m].pool == pool->number)
-			return (session->units & (UINT32_C(1) << m)) !=0;
+			return (session->units & (UINT32_C(1) << m)) != 0;
 	}
 	return false;
 }
@@ -108,7 +108,7 @@ is_candidate(int number, rsl_pool *pool, rsl_priority below, candidate *c)
 	bool		demoted = pg_atomic_read_u32(&session->demoted) == statement;
 
 	if ((statement & 1) == 0 || RSL_SLOT_STATE(slot) != RSL_SLOT_HELD ||
-		(session->priority >= below && !demoted) ||pg_atomic_read_u64(&session->doom) != 0)
+		(session->priority >= below && !demoted) || pg_atomic_read_u64(&session->doom) != 0)
 		return false;
 
 	pg_read_barrier();
@@ -182,7 +182,7 @@ choose_victim(rsl_pool *pool, rsl_priority below, candidate *victim)
 	/* of the lowest class, the first one that is free of burdens */
 	for (int i = 0; i < n && best[i].priority == best[0].priority; i++)
 	{
-		int			number = (int) (best[i].session -rsl_sessions);
+		int			number = (int) (best[i].session - rsl_sessions);
 
 		if (best[i].has_xid)
 			break;

@@ -139,7 +139,7 @@ matching_tags(const rsl_statement *statement)
 
 			if (!rule->published || rule->policy.conditions.tag_key[0] == '\0')
 				continue;
-			rules	  |=UINT32_C(1) << i;
+			rules |= UINT32_C(1) << i;
 
 			conditions[i] = rule->policy.conditions;
 		}

@@ -49,7 +49,7 @@ static struct
 	uint32		want_temp;
 	uint32		uids[RSL_MAX_RUNAWAY_RULES];
 	rsl_runaway_policy policies[RSL_MAX_RUNAWAY_RULES];
-} rules;
+}			rules;
 
 static watched *sessions = NULL;
 static int64 *temp_bytes;
@@ -59,10 +59,10 @@ static bool watching = false;
 static void
 read_rules(void)
 {
-	rules.		in_force = rules.want_cpu = rules.want_temp = 0;
+	rules.in_force = rules.want_cpu = rules.want_temp = 0;
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	rules.		generation = pg_atomic_read_u32(&rsl_runaway->generation);
+	rules.generation = pg_atomic_read_u32(&rsl_runaway->generation);
 
 	for (int i = 0; i < rsl_runaway->max_rules; i++)
 	{
@@ -78,15 +78,15 @@ read_rules(void)
 			for (int s = 0; s < rsl_shmem->nsessions; s++)
 				sessions[s].hits &= ~bit;
 		}
-		rules.		in_force |= bit;
-		rules.		uids[i] = rule->uid;
-		rules.		policies[i] = rule->policy;
+		rules.in_force |= bit;
+		rules.uids[i] = rule->uid;
+		rules.policies[i] = rule->policy;
 
 		if (rule->policy.limits.cpu_ms >= 0)
-			rules.		want_cpu |= bit;
+			rules.want_cpu |= bit;
 
 		if (rule->policy.limits.temp_bytes >= 0)
-			rules.		want_temp |= bit;
+			rules.want_temp |= bit;
 	}
 	LWLockRelease(rsl_config_lock);
 }

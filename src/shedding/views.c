@@ -244,7 +244,7 @@ session_activity(PG_FUNCTION_ARGS)
 		nulls[4] = wait_start == 0;
 		values[5] = TimestampTzGetDatum(session->run_start);
 		nulls[5] = RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_FREE ||
-			session   ->run_start == 0;
+			session->run_start == 0;
 
 		values[6] = Int64GetDatum((int64) session->query_id);
 		nulls[6] = session->query_id == 0;

@@ -44,7 +44,7 @@ typedef struct record
 } record;
 
 /* What a session knows; pid and last are read by those who choose. */
-typedef struct session
+typedef struct client_session
 {
 	const char *conninfo;
 	unsigned int seed;
@@ -55,10 +55,10 @@ typedef struct session
 	long		count;			/* statements executed on this connection */
 	bool		calibrated;
 	unsigned int offset;		/* number - 2 * count */
-} session;
+} client_session;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static session sessions[MAX_SESSIONS];
+static client_session sessions[MAX_SESSIONS];
 static int	nsessions;
 static volatile long statements_left;
 static volatile bool over;
@@ -107,7 +107,7 @@ pause_us(unsigned int us)
  * has failed.
  */
 static void
-note(session *s, PGresult *res)
+note(client_session *s, PGresult *res)
 {
 	ExecStatusType status = PQresultStatus(res);
 	char	   *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
@@ -168,7 +168,7 @@ note(session *s, PGresult *res)
 }
 
 static void
-run_simple(session *s, const char *sql)
+run_simple(client_session *s, const char *sql)
 {
 	PGresult   *res = PQexec(s->conn, sql);
 
@@ -178,7 +178,7 @@ run_simple(session *s, const char *sql)
 
 /* Not counted, and never cancelled. */
 static void
-run_exempt(session *s, const char *sql)
+run_exempt(client_session *s, const char *sql)
 {
 	PGresult   *res = PQexec(s->conn, sql);
 	char	   *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
@@ -206,7 +206,7 @@ run_exempt(session *s, const char *sql)
 
 /* The next statements are in the server's buffer when one is cancelled. */
 static void
-run_pipeline(session *s)
+run_pipeline(client_session *s)
 {
 	PGresult   *res;
 	int			syncs = 0;
@@ -238,7 +238,7 @@ run_pipeline(session *s)
 }
 
 static void
-connect_session(session *s)
+connect_session(client_session *s)
 {
 	if (s->conn)
 	{
@@ -257,7 +257,7 @@ connect_session(session *s)
 static void *
 work(void *arg)
 {
-	session    *s = arg;
+	client_session *s = arg;
 
 	for (;;)
 	{
@@ -319,7 +319,7 @@ choose(void *arg)
 	PQclear(PQprepare(conn, "one", "SELECT resilience.cancel_statement($1, $2)", 0, NULL));
 	while (!over)
 	{
-		session    *s = &sessions[rand_r(&seed) % nsessions];
+		client_session *s = &sessions[rand_r(&seed) % nsessions];
 		int			pid = s->pid;
 		unsigned int last = s->last;
 		int			choice = rand_r(&seed) % 4;
@@ -368,7 +368,7 @@ cancel(void *arg)
 
 	while (!over)
 	{
-		session    *s = &sessions[rand_r(&seed) % nsessions];
+		client_session *s = &sessions[rand_r(&seed) % nsessions];
 		int			pid = s->pid;
 		char		sql[64];
 
