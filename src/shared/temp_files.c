@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "common/file_utils.h"
 #include "common/relpath.h"
 #include "shared/temp_files.h"
 #include "storage/fd.h"
