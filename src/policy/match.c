@@ -323,6 +323,14 @@ rsl_match_session(void)
 	}
 }
 
+/* The statement has no tags. */
+void
+rsl_match_no_tags(void)
+{
+	for (int i = 0; i < rsl_matches.ntags; i++)
+		rsl_matches.tags[i].found = false;
+}
+
 /*
  * Read the tags of a statement that the conditions ask for, and, if
  * "priority", the one that may lower its priority.
@@ -333,18 +341,6 @@ rsl_match_read_tags(const rsl_statement *statement, bool priority)
 	rsl_match_list *list = &rsl_matches;
 
 	list->tags[list->ntags].found = false;
-
-	/*
-	 * Most statements have no comment.  (Behind others in the same string
-	 * looking at all of it would take quadratic time.)
-	 */
-	if (statement->source_text != NULL && statement->stmt->stmt_location <= 0 &&
-		strchr(statement->source_text, '/') == NULL)
-	{
-		for (int i = 0; i < list->ntags; i++)
-			list->tags[i].found = false;
-		return;
-	}
 	if (priority)
 		list->tags[list->ntags].key = rsl_priority_tag;
 	rsl_statement_tags(statement, list->tags, list->ntags + (priority ? 1 : 0));

@@ -67,6 +67,7 @@ typedef struct rsl_candidate
 extern void rsl_match_init(void);
 extern void rsl_match_session(void);
 extern bool rsl_match_stale(void);
+extern void rsl_match_no_tags(void);
 extern void rsl_match_read_tags(const rsl_statement *statement, bool priority);
 extern uint32 rsl_match_statement(const rsl_statement *statement);
 extern rsl_priority rsl_match_tag_priority(void);

@@ -20,6 +20,18 @@ typedef struct rsl_statement
 	QueryDesc  *queryDesc;		/* NULL for a utility statement */
 } rsl_statement;
 
+/*
+ * Most statements have no comment.  (Behind others in the same string looking
+ * at all of it each time would take quadratic time.)
+ */
+static inline bool
+rsl_statement_may_have_tags(const rsl_statement *statement)
+{
+	return statement->source_text != NULL &&
+		(statement->stmt->stmt_location > 0 ||
+		 strchr(statement->source_text, '/') != NULL);
+}
+
 extern int	rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags,
 							   int ntags);
 extern bool rsl_statement_tag(const rsl_statement *statement, const char *key,

@@ -65,14 +65,27 @@ tag_may_lower_priority(void)
 		rsl_priority_tag[0] != '\0';
 }
 
-/* Which of the session's bulkheads does a statement have to pass? */
+/*
+ * Which of the session's bulkheads does a statement have to pass?  If
+ * *priority is set and the statement may have tags its priority is looked for
+ * among them; else *priority is cleared.
+ */
 static inline uint32
-matching_bulkheads(const rsl_statement *statement, bool priority)
+matching_bulkheads(const rsl_statement *statement, bool *priority)
 {
 	uint32		matched = rsl_matches.unconditional;
 
-	if (rsl_matches.ntags > 0 || priority)
-		rsl_match_read_tags(statement, priority);
+	if (rsl_matches.ntags > 0 || *priority)
+	{
+		if (unlikely(rsl_statement_may_have_tags(statement)))
+			rsl_match_read_tags(statement, *priority);
+		else
+		{
+			*priority = false;
+			if (unlikely(rsl_matches.ntags > 0))
+				rsl_match_no_tags();
+		}
+	}
 	if (rsl_matches.uses_statement)
 		matched |= rsl_match_statement(statement);
 	return matched;
@@ -524,11 +537,11 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *source_text,
 		rsl_match_session();
 
 	priority_tag = tag_may_lower_priority();
-	matched = matching_bulkheads(&statement, priority_tag);
+	matched = matching_bulkheads(&statement, &priority_tag);
 	a.statement = &statement;
 	a.queryDesc = queryDesc;
 	a.priority = rsl_session_priority(matched);
-	if (priority_tag)
+	if (unlikely(priority_tag))
 		a.priority = Min(a.priority, rsl_match_tag_priority());
 	a.force = -1;
 	a.deadline = 0;
@@ -590,7 +603,8 @@ rsl_charge_statement(const PlannedStmt *stmt, const char *source_text,
 {
 	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 	rsl_session *me = rsl_me;
-	uint32		added = matching_bulkheads(&statement, false) & ~me->held;
+	bool		priority_tag = false;
+	uint32		added = matching_bulkheads(&statement, &priority_tag) & ~me->held;
 
 	if (added == 0)
 		return;

@@ -1219,6 +1219,13 @@ section_memory() {
 
 f() { awk -F'\t' -v key="$1" '$1 == key { print $2 }' "$RESULTS/figures.tsv" 2>/dev/null; }
 
+# ratio_of KEY KEY: one figure / another one; nothing if one was not measured
+ratio_of() {
+	local one other
+	one=$(f "$1") other=$(f "$2")
+	if [[ $one && $other ]]; then calc "$one / ($other + 0.0001)" %.2f; fi
+}
+
 # row WHAT GOAL VALUE CONDITION: CONDITION is an awk expression of v
 row() {
 	local verdict
@@ -1374,9 +1381,10 @@ summary() {
 	for n in select tpcb20 tpcb1; do
 		row "TPS at 256 clients / best at any count, ${WORKLOAD_TITLE[$n]} (plain: $(f "curve_${n}_plain"), PgBouncer: $(f "curve_${n}_pgbouncer"))" \
 			">= 0.95" "$(f "curve_${n}_res")" "v >= 0.95"
+		row "   the same, adaptive limit" ">= 0.95" "$(f "curve_${n}_adaptive")" "v >= 0.95"
 		row "   the same / pgbench with 256 connections of which only ${LIMIT[$n]} work" "" "$(f "peak_${n}_pgbench_ratio")" "v >= 0.95"
 		row "   a client with epoll: TPS / its own turns, ${LIMIT[$n]} of 256 sessions at a time" ">= 0.95" "$(f "peak_${n}_epoll_ratio")" "v >= 0.95"
-		row "   p99 at 256 clients / plain's (pgbench)" "< 1" "$(calc "$(f "peak_${n}_pgbench_res_p99")0 / ($(f "peak_${n}_pgbench_plain_p99")0 + 0.0001)" %.2f)" "v < 1"
+		row "   p99 at 256 clients / plain's (pgbench)" "< 1" "$(ratio_of "peak_${n}_pgbench_res_p99" "peak_${n}_pgbench_plain_p99")" "v < 1"
 	done
 	row "high-priority p99 beside ten times as many in low / alone (plain: $(f priority_ten_plain))" "<= 1.5" "$(f priority_ten_res)" "v <= 1.5"
 	row "the same, 64 clients with 300 aggregates/s (plain: $(f priority_arrivals_plain))" "<= 1.5" "$(f priority_arrivals_res)" "v <= 1.5"
