@@ -11,7 +11,9 @@ use PostgreSQL::Test::Utils;
 use ResilienceTest;
 use Test::More;
 
-my $node = preloaded_node('compartments', conf => "resilience.max_compartments = 4\n");
+# an encoding in which not every byte is text
+my $node = preloaded_node('compartments', conf => "resilience.max_compartments = 4\n",
+	init => [ extra => [ '--encoding=UTF8', '--locale=C' ] ]);
 my $mon = monitor($node);
 my $full = '53R01';
 my $ok = 'no error';
