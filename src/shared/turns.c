@@ -14,7 +14,9 @@
  * waits, the session keeps its slot from one transaction to the next.  All
  * waiters together come round in RSL_ROTATION, so the turn is the shorter the
  * more of them wait: with W waiters and a limit of L it lasts
- * RSL_ROTATION * L / W.  That bounds how long others wait: for a rotation,
+ * RSL_ROTATION * L / W, and MAX_TURN at most: longer turns gain little, and
+ * with few waiters nobody should wait for half a second.  That bounds how long
+ * others wait: for a rotation,
  * plus what the last transaction of each turn runs over its end, L of them at
  * a time.  Nobody's patience may end before: a rotation is not longer than
  * the shortest "resilience.queue_target" of those who have queued (by default
@@ -65,8 +67,9 @@
 
 /* microseconds: all waiters get their turn in about this time ... */
 #define RSL_ROTATION		INT64CONST(500000)
-/* ... but a turn is not shorter than this */
+/* ... but a turn is not shorter, nor longer, than this */
 #define MIN_TURN			INT64CONST(1000)
+#define MAX_TURN			INT64CONST(20000)
 
 /*
  * A slot is kept for a client that thinks for as long as its transaction
@@ -114,8 +117,8 @@ turn_length(rsl_pool *pool, int limit)
 	int64		patience = pg_atomic_read_u32(&rsl_shmem->turns.patience_ms);
 	int64		rotation = Min(RSL_ROTATION, patience * 1000);
 
-	return Max(MIN_TURN,
-			   rotation * Max(limit, 1) / Max(pool->queue.total, 1));
+	rotation = rotation * Max(limit, 1) / Max(pool->queue.total, 1);
+	return Max(MIN_TURN, Min(rotation, MAX_TURN));
 }
 
 /* Somebody is about to queue who is patient for so long.  Pool's lock held. */
