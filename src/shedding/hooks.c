@@ -308,6 +308,13 @@ transaction_callback(XactEvent event, void *arg)
 					rsl_budget_settle(event !=XACT_EVENT_ABORT);
 				rsl_session_end_transaction();
 			}
+
+			/* an error in the middle of admission that nobody there expected */
+			else if (unlikely(event == XACT_EVENT_ABORT && !rsl_admitted &&
+							  rsl_me != NULL &&
+							  (rsl_me->units != 0 || rsl_me->quarantine != 0 ||
+							   rsl_budget_is_open)))
+				rsl_session_release();
 			break;
 		default:
 			break;
