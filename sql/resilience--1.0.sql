@@ -1014,3 +1014,249 @@ GRANT EXECUTE ON FUNCTION resilience.bulkhead_statistics(),
 	resilience.breaker_statistics(),
 	resilience.load_shedder_statistics(), resilience.priority_statistics(),
 	resilience.session_activity() TO pg_monitor;
+
+--
+-- Health checks
+--
+
+CREATE TABLE resilience.health_check_definitions (
+	name text PRIMARY KEY,
+	kind text NOT NULL DEFAULT 'sql',
+	query text,
+	target text,
+	warning_threshold float8,
+	critical_threshold float8,
+	check_interval interval NOT NULL DEFAULT '10 s',
+	timeout interval NOT NULL DEFAULT '1 s',
+	failure_threshold int NOT NULL DEFAULT 3,
+	success_threshold int NOT NULL DEFAULT 1,
+	critical boolean NOT NULL DEFAULT false,
+	enabled boolean NOT NULL DEFAULT true,
+	owner regrole NOT NULL DEFAULT (pg_catalog.quote_ident(CURRENT_USER))::pg_catalog.regrole
+);
+REVOKE ALL ON resilience.health_check_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.health_check_definitions IS
+	'definitions of the health checks of this database; use create_health_check(), alter_health_check(), drop_health_check()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.health_check_definitions', '');
+
+CREATE FUNCTION resilience.health_check_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.health_check_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.health_check_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.health_check_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.health_check_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.health_check_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.health_check_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.health_check_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_health_check(
+	name text,
+	kind text DEFAULT 'sql',
+	query text DEFAULT NULL,
+	target text DEFAULT NULL,
+	warning_threshold float8 DEFAULT NULL,
+	critical_threshold float8 DEFAULT NULL,
+	check_interval interval DEFAULT '10 s',
+	timeout interval DEFAULT '1 s',
+	failure_threshold int DEFAULT 3,
+	success_threshold int DEFAULT 1,
+	critical boolean DEFAULT false,
+	enabled boolean DEFAULT true
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_health_check FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_health_check IS
+	'look regularly whether something is well, by a query or a built-in kind';
+
+CREATE FUNCTION resilience.alter_health_check(
+	name text,
+	kind text DEFAULT NULL,
+	query text DEFAULT NULL,
+	target text DEFAULT NULL,
+	warning_threshold float8 DEFAULT NULL,
+	critical_threshold float8 DEFAULT NULL,
+	check_interval interval DEFAULT NULL,
+	timeout interval DEFAULT NULL,
+	failure_threshold int DEFAULT NULL,
+	success_threshold int DEFAULT NULL,
+	critical boolean DEFAULT NULL,
+	enabled boolean DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_health_check FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_health_check IS
+	'change a health check; NULL leaves an argument as it is';
+
+CREATE FUNCTION resilience.drop_health_check(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_health_check FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_health_check IS
+	'remove a health check';
+
+--
+-- Features
+--
+
+CREATE TABLE resilience.feature_definitions (
+	name text PRIMARY KEY,
+	enabled boolean NOT NULL DEFAULT true,
+	health_check text,
+	breaker text,
+	minimum_priority text,
+	dimmable boolean NOT NULL DEFAULT false,
+	fallback_sql text,
+	expires_at timestamptz,
+	description text,
+	fallback_on_error boolean NOT NULL DEFAULT false,
+	failure_threshold int NOT NULL DEFAULT 3,
+	success_threshold int NOT NULL DEFAULT 5,
+	min_degraded_duration interval NOT NULL DEFAULT '30 s',
+	dimmer_target interval NOT NULL DEFAULT '100 ms',
+	reason text,
+	owner regrole NOT NULL DEFAULT (pg_catalog.quote_ident(CURRENT_USER))::pg_catalog.regrole
+);
+REVOKE ALL ON resilience.feature_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.feature_definitions IS
+	'definitions of the features of this database; use create_feature(), alter_feature(), drop_feature()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.feature_definitions', '');
+
+CREATE FUNCTION resilience.feature_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.feature_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.feature_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.feature_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.feature_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.feature_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.feature_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.feature_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_feature(
+	name text,
+	enabled boolean DEFAULT true,
+	health_check text DEFAULT NULL,
+	breaker text DEFAULT NULL,
+	minimum_priority text DEFAULT NULL,
+	dimmable boolean DEFAULT false,
+	fallback_sql text DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
+	description text DEFAULT NULL,
+	fallback_on_error boolean DEFAULT false,
+	failure_threshold int DEFAULT 3,
+	success_threshold int DEFAULT 5,
+	min_degraded_duration interval DEFAULT '30 s',
+	dimmer_target interval DEFAULT '100 ms'
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_feature FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_feature IS
+	'something the application can do without, switched off by command, by a check, a breaker or the load';
+
+CREATE FUNCTION resilience.alter_feature(
+	name text,
+	enabled boolean DEFAULT NULL,
+	health_check text DEFAULT NULL,
+	breaker text DEFAULT NULL,
+	minimum_priority text DEFAULT NULL,
+	dimmable boolean DEFAULT NULL,
+	fallback_sql text DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
+	description text DEFAULT NULL,
+	fallback_on_error boolean DEFAULT NULL,
+	failure_threshold int DEFAULT NULL,
+	success_threshold int DEFAULT NULL,
+	min_degraded_duration interval DEFAULT NULL,
+	dimmer_target interval DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_feature FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_feature IS
+	'change a feature; NULL leaves an argument as it is';
+
+CREATE FUNCTION resilience.drop_feature(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_feature FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_feature IS
+	'remove a feature; feature_enabled() says true from then on';
+
+--
+-- Degradations
+--
+
+CREATE TABLE resilience.degradation_definitions (
+	name text PRIMARY KEY,
+	when_state text NOT NULL,
+	minimum_priority_affected text NOT NULL,
+	settings jsonb NOT NULL,
+	enabled boolean NOT NULL DEFAULT true
+);
+REVOKE ALL ON resilience.degradation_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.degradation_definitions IS
+	'definitions of the degradations of this database; use create_degradation(), alter_degradation(), drop_degradation()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.degradation_definitions', '');
+
+CREATE FUNCTION resilience.degradation_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.degradation_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.degradation_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.degradation_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.degradation_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.degradation_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.degradation_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.degradation_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_degradation(
+	name text,
+	when_state text,
+	minimum_priority_affected text,
+	settings jsonb,
+	enabled boolean DEFAULT true
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_degradation FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_degradation IS
+	'settings for the transactions at or below a priority while the server is in a state (loaded, shedding, degraded, unhealthy)';
+
+CREATE FUNCTION resilience.alter_degradation(
+	name text,
+	when_state text DEFAULT NULL,
+	minimum_priority_affected text DEFAULT NULL,
+	settings jsonb DEFAULT NULL,
+	enabled boolean DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_degradation FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_degradation IS
+	'change a degradation; NULL leaves an argument as it is';
+
+CREATE FUNCTION resilience.drop_degradation(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_degradation FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_degradation IS
+	'remove a degradation';

@@ -26,6 +26,8 @@
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "policy/definitions.h"
+#include "policy/feature_policy.h"
+#include "policy/health_policy.h"
 #include "policy/publish.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -88,7 +90,7 @@ publish_callback(XactEvent event, void *arg)
 			if (definitions_changed)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed bulkheads, circuit breakers or runaway rules"),
+						 errmsg("cannot PREPARE a transaction that has changed definitions of resilience"),
 						 errdetail("Changes take effect when the session that made them commits."),
 						 errhint("Use COMMIT.")));
 			break;
@@ -272,7 +274,8 @@ static bool
 is_definitions_trigger(Oid trigger)
 {
 	static const char *const tables[] = {RSL_DEFINITIONS_NAME, RSL_BREAKERS_NAME,
-	RSL_RUNAWAY_RULES_NAME};
+		RSL_RUNAWAY_RULES_NAME, RSL_HEALTH_CHECKS_NAME, RSL_FEATURES_NAME,
+	RSL_DEGRADATIONS_NAME};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{

@@ -67,6 +67,15 @@ rsl_float_column(HeapTuple tuple, TupleDesc desc, int column, double if_null)
 	return isnull ? if_null : DatumGetFloat8(value);
 }
 
+bool
+rsl_bool_column(HeapTuple tuple, TupleDesc desc, int column, bool if_null)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+
+	return isnull ? if_null : DatumGetBool(value);
+}
+
 /*
  * A table of the extension in this database; InvalidOid if there is none.  A
  * table of the same name that is not the extension's does not count: its

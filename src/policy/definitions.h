@@ -45,6 +45,8 @@ extern int32 rsl_int_column(HeapTuple tuple, TupleDesc desc, int column,
 							int32 if_null);
 extern double rsl_interval_column_ms(HeapTuple tuple, TupleDesc desc,
 									 int column, double if_null);
+extern bool rsl_bool_column(HeapTuple tuple, TupleDesc desc, int column,
+							bool if_null);
 extern double rsl_float_column(HeapTuple tuple, TupleDesc desc, int column,
 							   double if_null);
 

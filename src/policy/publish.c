@@ -302,6 +302,11 @@ rsl_prepare_publication(Oid home_database)
 	rsl_read_runaway_rules(&publication->runaway);
 	rsl_check_runaway_room(&publication->runaway);
 	rsl_match_runaway_sessions(&publication->runaway);
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		rsl_read_set(rsl_kinds[k], &publication->sets[k]);
+		rsl_check_set_room(rsl_kinds[k], home_database, &publication->sets[k]);
+	}
 	MemoryContextSwitchTo(old);
 	return publication;
 }
@@ -485,6 +490,9 @@ rsl_publish(const rsl_publication *publication)
 
 	rsl_publish_breakers(&publication->breakers);
 	rsl_publish_runaway_rules(&publication->runaway);
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+		rsl_publish_set(rsl_kinds[k], publication->home_database,
+						&publication->sets[k]);
 	announce();
 	rsl_snapshot_save();
 	LWLockRelease(rsl_config_lock);
@@ -544,6 +552,9 @@ rsl_publication_differs(const rsl_publication *publication)
 	}
 	differs |= rsl_breakers_differ(&publication->breakers);
 	differs |= rsl_runaway_rules_differ(&publication->runaway);
+	for (int k = 0; k < RSL_NUM_KINDS && !differs; k++)
+		differs = rsl_set_differs(rsl_kinds[k], publication->home_database,
+								  &publication->sets[k]);
 	LWLockRelease(rsl_config_lock);
 	return differs || in_force != publication->npolicies;
 }

@@ -12,6 +12,7 @@
 #include "access/tupdesc.h"
 #include "policy/breaker_policy.h"
 #include "policy/conditions.h"
+#include "policy/kinds.h"
 #include "policy/runaway_policy.h"
 #include "shared/layout.h"
 #include "utils/timestamp.h"
@@ -52,6 +53,7 @@ typedef struct rsl_publication
 	bool	   *connects;		/* ... and which policies each one matches */
 	rsl_breaker_set breakers;
 	rsl_runaway_set runaway;
+	rsl_definition_set sets[RSL_NUM_KINDS];
 } rsl_publication;
 
 extern void rsl_publish_init(void);

@@ -44,6 +44,12 @@ int			rsl_max_breakers = 128;
 int			rsl_max_compartments = 128;
 int			rsl_history_size = 16;
 int			rsl_max_runaway_rules = 16;
+int			rsl_max_health_checks = 128;
+int			rsl_max_health_check_workers = 4;
+int			rsl_max_features = 128;
+int			rsl_max_degradations = 16;
+int			rsl_event_buffer = 1024;
+char	   *rsl_http_listen = NULL;
 
 bool		rsl_priority_is_explicit = false;
 
@@ -345,6 +351,48 @@ rsl_define_settings(void)
 							&rsl_max_runaway_rules,
 							16, 1, RSL_MAX_RUNAWAY_RULES,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_health_checks",
+							"Room for health checks in shared memory.",
+							NULL,
+							&rsl_max_health_checks,
+							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_health_check_workers",
+							"How many background workers may run health checks at once, in the whole server.",
+							"Each is one of \"max_worker_processes\". They are started when checks are due.",
+							&rsl_max_health_check_workers,
+							4, 1, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_features",
+							"Room for features in shared memory.",
+							NULL,
+							&rsl_max_features,
+							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.max_degradations",
+							"Room for degradations in shared memory.",
+							NULL,
+							&rsl_max_degradations,
+							16, 1, 32,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("resilience.event_buffer",
+							"How many of the newest events are kept in shared memory.",
+							NULL,
+							&rsl_event_buffer,
+							1024, 16, 1000000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("resilience.http_listen",
+							   "Address of the health endpoint: \"127.0.0.1:8009\", \"[::1]:8009\", or the path of a unix socket.",
+							   "An empty string means that there is none.",
+							   &rsl_http_listen,
+							   "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("resilience");
 }

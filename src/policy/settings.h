@@ -39,6 +39,12 @@ extern int	rsl_max_breakers;
 extern int	rsl_max_compartments;
 extern int	rsl_history_size;
 extern int	rsl_max_runaway_rules;
+extern int	rsl_max_health_checks;
+extern int	rsl_max_health_check_workers;
+extern int	rsl_max_features;
+extern int	rsl_max_degradations;
+extern int	rsl_event_buffer;
+extern char *rsl_http_listen;	/* "" = off */
 
 /*
  * Was resilience.priority set for this session, its role or its database?

@@ -12,6 +12,9 @@
 #include "shared/arrivals.h"
 #include "shared/breakers.h"
 #include "shared/budget.h"
+#include "shared/events.h"
+#include "shared/features.h"
+#include "shared/health.h"
 #include "shared/layout.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
@@ -49,6 +52,10 @@ typedef struct shmem_parts
 	Size		compartments;
 	Size		buckets;
 	Size		runaway;
+	Size		events;
+	Size		health;
+	Size		features;
+	Size		degradations;
 	Size		total;
 } shmem_parts;
 
@@ -86,6 +93,14 @@ shmem_layout(void)
 												  rsl_max_compartments)));
 	parts.runaway = size;
 	size = add_size(size, rsl_runaway_shmem_size());
+	parts.events = size;
+	size = add_size(size, rsl_events_shmem_size());
+	parts.health = size;
+	size = add_size(size, rsl_health_shmem_size());
+	parts.features = size;
+	size = add_size(size, rsl_features_shmem_size());
+	parts.degradations = size;
+	size = add_size(size, rsl_degradations_shmem_size());
 	parts.total = size;
 	return parts;
 }
@@ -225,6 +240,10 @@ shmem_fill(void)
 	rsl_arrivals_shmem_init();
 	rsl_budget_shmem_init();
 	rsl_runaway_shmem_init();
+	rsl_events_shmem_init();
+	rsl_health_shmem_init();
+	rsl_features_shmem_init();
+	rsl_degradations_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -255,6 +274,10 @@ shmem_startup(void)
 	rsl_compartment_buckets = (pg_atomic_uint32 *)
 		((char *) rsl_shmem + parts.buckets);
 	rsl_runaway_shmem_place((char *) rsl_shmem + parts.runaway);
+	rsl_events_shmem_place((char *) rsl_shmem + parts.events);
+	rsl_health_shmem_place((char *) rsl_shmem + parts.health);
+	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
+	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

@@ -33,8 +33,7 @@
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
 /* change this when one of the structs of policies changes */
-/* change this when rsl_bulkhead_policy or rsl_breaker_policy changes */
-#define RSL_SNAPSHOT_FORMAT	6
+#define RSL_SNAPSHOT_FORMAT	7
 
 typedef struct snapshot_header
 {
@@ -46,9 +45,11 @@ typedef struct snapshot_header
 	uint32		nbreakers;
 	uint32		rule_size;
 	uint32		nrules;
+	uint32		kind_size[RSL_NUM_KINDS];
+	uint32		kind_count[RSL_NUM_KINDS];
 	pg_crc32c	crc;			/* of all that follows: policies of bulkheads,
-								 * of breakers, of runaway rules; since when
-								 * the first are reverted */
+								 * of breakers, of runaway rules, of the other
+								 * kinds; since when the first are reverted */
 } snapshot_header;
 
 /* Like read(), until all is there.  Returns false on any shortage. */
@@ -148,6 +149,53 @@ load_rules(const rsl_runaway_policy *policies, uint32 n)
 	}
 }
 
+/* Returns where those of the next kind are. */
+static char *
+load_kind(const rsl_kind *kind, char *policies, uint32 n)
+{
+	for (uint32 i = 0; i < n; i++)
+	{
+		const void *policy = policies + i * kind->policy_size;
+
+		if (rsl_publish_kind_at_start(kind, policy))
+			continue;
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%s \"%s\" is not in force: no room in shared memory",
+						kind->singular, ((const rsl_policy_head *) policy)->name),
+				 errhint("Raise \"%s\" (now %d) and restart the server.",
+						 kind->setting, kind->capacity())));
+		break;
+	}
+	return policies + n * kind->policy_size;
+}
+
+/* Were the policies of the kinds written by this version of the library? */
+static bool
+kinds_fit(const snapshot_header *header)
+{
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		if (header->kind_size[k] != rsl_kinds[k]->policy_size)
+			return false;
+	}
+	return true;
+}
+
+/* The bytes of all their policies.  Returns false if that cannot be. */
+static bool
+kinds_size(const snapshot_header *header, size_t *size)
+{
+	*size = 0;
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		if (header->kind_count[k] > 1000000)
+			return false;
+		*size += header->kind_count[k] * rsl_kinds[k]->policy_size;
+	}
+	return true;
+}
+
 /* Load the file into empty shared memory.  Nobody else is there. */
 void
 rsl_snapshot_load(void)
@@ -156,6 +204,7 @@ rsl_snapshot_load(void)
 	char	   *policies = NULL;
 	int			fd;
 	const char *damage = NULL;
+	size_t		kinds = 0;
 
 	fd = open(SNAPSHOT_FILE, O_RDONLY | PG_BINARY, 0);
 	if (fd < 0)
@@ -173,16 +222,17 @@ rsl_snapshot_load(void)
 	else if (header.format != RSL_SNAPSHOT_FORMAT ||
 			 header.bulkhead_size != sizeof(rsl_bulkhead_policy) ||
 			 header.breaker_size != sizeof(rsl_breaker_policy) ||
-			 header.rule_size != sizeof(rsl_runaway_policy))
+			 header.rule_size != sizeof(rsl_runaway_policy) ||
+			 !kinds_fit(&header))
 		damage = "it was written by another version of the library";
 	else if (header.nbulkheads > 1000000 || header.nbreakers > 1000000 ||
-			 header.nrules > 1000000)
+			 header.nrules > 1000000 || !kinds_size(&header, &kinds))
 		damage = "its header is damaged";
 	else
 	{
 		size_t		size = (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy) +
 			(size_t) header.nbreakers * sizeof(rsl_breaker_policy) +
-			(size_t) header.nrules * sizeof(rsl_runaway_policy) +
+			(size_t) header.nrules * sizeof(rsl_runaway_policy) + kinds +
 			(size_t) header.nbulkheads * sizeof(TimestampTz);
 		pg_crc32c	crc;
 
@@ -211,15 +261,41 @@ rsl_snapshot_load(void)
 			(size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy);
 		char	   *rules = breakers +
 			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
-		char	   *reverted = rules +
+		char	   *kind = rules +
 			(size_t) header.nrules * sizeof(rsl_runaway_policy);
+		char	   *reverted = kind + kinds;
 
 		load_bulkheads((rsl_bulkhead_policy *) policies,
 					   (TimestampTz *) reverted, header.nbulkheads);
 		load_breakers((rsl_breaker_policy *) breakers, header.nbreakers);
 		load_rules((rsl_runaway_policy *) rules, header.nrules);
+		for (int k = 0; k < RSL_NUM_KINDS; k++)
+			kind = load_kind(rsl_kinds[k], kind, header.kind_count[k]);
 	}
 	free(policies);
+}
+
+/* The same for the other kinds, whose positions follow. */
+static bool
+next_of_kinds(int *position, int first, const void **policy, size_t *size,
+			  snapshot_header *header)
+{
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		int			capacity = rsl_kinds[k]->capacity();
+
+		while (*position < first + capacity)
+		{
+			*policy = rsl_kinds[k]->published((*position)++ - first);
+			if (*policy == NULL)
+				continue;
+			*size = rsl_kinds[k]->policy_size;
+			header->kind_count[k]++;
+			return true;
+		}
+		first += capacity;
+	}
+	return false;
 }
 
 /*
@@ -263,7 +339,8 @@ next_policy(int *position, const void **policy, size_t *size,
 		}
 		return true;
 	}
-	return false;
+	return next_of_kinds(position, first_rule + rsl_runaway->max_rules,
+						 policy, size, header);
 }
 
 /* Since when are the published bulkheads reverted?  Of the next one. */
@@ -300,6 +377,8 @@ rsl_snapshot_save(void)
 	int			position = 0;
 	int			fd;
 
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+		header.kind_size[k] = rsl_kinds[k]->policy_size;
 	INIT_CRC32C(header.crc);
 	while (next_policy(&position, &policy, &size, &header))
 		COMP_CRC32C(header.crc, policy, size);

@@ -113,10 +113,14 @@ static void
 forget_gone_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid		   *homes = palloc((rsl_shmem->nbulkheads +
-								rsl_breakers_shmem->nbreakers +
-								rsl_runaway->max_rules) * sizeof(Oid));
+	int			room = rsl_shmem->nbulkheads + rsl_breakers_shmem->nbreakers +
+		rsl_runaway->max_rules;
+	Oid		   *homes;
 	int			n = 0;
+
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+		room += rsl_kinds[k]->capacity();
+	homes = palloc(room * sizeof(Oid));
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
@@ -139,6 +143,16 @@ forget_gone_databases(void)
 
 		if (rsl_runaway->rules[i].published && (n == 0 || homes[n - 1] != home))
 			homes[n++] = home;
+	}
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		for (int i = 0; i < rsl_kinds[k]->capacity(); i++)
+		{
+			const rsl_policy_head *head = rsl_kinds[k]->published(i);
+
+			if (head && (n == 0 || homes[n - 1] != head->home_database))
+				homes[n++] = head->home_database;
+		}
 	}
 	LWLockRelease(rsl_config_lock);
 

@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * events.h
+ *		What has changed, when, and why: the newest events in a ring.
+ *
+ * Each transition of anything is an event, with the numbers that led to it.
+ * An event is told in one sentence and in "key=value" pairs, as errors of this
+ * extension are: the server log has them as message and DETAIL, the view
+ * "events" and the notifications have the pairs as JSON.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_SHARED_EVENTS_H
+#define RSL_SHARED_EVENTS_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/spin.h"
+
+typedef enum rsl_event_kind
+{
+	RSL_EVENT_SERVER = 0,		/* health of the whole, promotion */
+	RSL_EVENT_BULKHEAD,
+	RSL_EVENT_LOAD_SHEDDER,
+	RSL_EVENT_BREAKER,
+	RSL_EVENT_HEALTH_CHECK,
+	RSL_EVENT_FEATURE,
+	RSL_EVENT_DEGRADATION,
+	RSL_EVENT_RUNAWAY_RULE,
+	RSL_EVENT_EXPERIMENT,
+	RSL_EVENT_WORKER,
+	RSL_NUM_EVENT_KINDS
+} rsl_event_kind;
+
+/* Object, states and detail of one event, each with its final zero. */
+#define RSL_EVENT_TEXT_LEN	164
+
+/* 192 bytes. */
+typedef struct rsl_event_record
+{
+	uint64		id;				/* from 1; 0 = none yet */
+	TimestampTz at;
+	pid_t		pid;			/* of the process that saw it */
+	Oid			database;		/* of the object; InvalidOid = none */
+	uint8		kind;			/* rsl_event_kind */
+	bool		truncated;		/* pairs at the end are missing */
+	char text[	RSL_EVENT_TEXT_LEN];	/* object, from, to, detail */
+} rsl_event_record;
+
+typedef struct rsl_events_shared
+{
+	int			size;			/* resilience.event_buffer; constant */
+	slock_t		mutex;			/* of all that follows; held to copy one
+								 * record */
+	uint64		last_id;
+
+	/* atomic: the last id that has been told to listeners, or skipped */
+	pg_atomic_uint64 notified;
+	rsl_event_record records[FLEXIBLE_ARRAY_MEMBER];
+} rsl_events_shared;
+
+extern rsl_events_shared *rsl_events;
+
+extern Size rsl_events_shmem_size(void);
+extern void rsl_events_shmem_place(void *memory);
+extern void rsl_events_shmem_init(void);
+
+/*
+ * Note an event.  "from" and "to" are states in the words of the views; "from"
+ * may be NULL.  The format makes pairs: "failures=%d last_sqlstate=%s
+ * message=\"%s\"" (values with other characters than letters, digits and -+.:_
+ * stand in double quotes; quotes within them become single ones).  Allocates
+ * nothing, cannot fail, takes a spinlock; so it may be called after a commit
+ * and in an error path, but not while a spinlock is held.
+ */
+extern void rsl_event(rsl_event_kind kind, Oid database, const char *object,
+					  const char *from, const char *to,
+					  const char *format,...) pg_attribute_printf(6, 7);
+
+extern const char *rsl_event_kind_name(rsl_event_kind kind);
+
+/* Copy an event; false if it was lost, or is not there yet. */
+extern bool rsl_event_get(uint64 id, rsl_event_record *record);
+extern uint64 rsl_event_last_id(void);
+
+/* The strings of a copy. */
+extern void rsl_event_texts(const rsl_event_record *record,
+							const char **object, const char **from,
+							const char **to, const char **detail);
+
+#endif							/* RSL_SHARED_EVENTS_H */

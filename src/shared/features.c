@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * features.c
+ *		Features and degradations in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "policy/settings.h"
+#include "shared/features.h"
+#include "shared/pool.h"
+#include "utils/timestamp.h"
+
+rsl_features_shared *rsl_features = NULL;
+rsl_degradations_shared *rsl_degradations = NULL;
+
+static const char *const state_names[] = {"on", "degraded", "off"};
+static const char *const load_names[] = {
+	"loaded", "shedding", "degraded", "unhealthy"
+};
+
+const char *
+rsl_feature_state_name(rsl_feature_state state)
+{
+	return state_names[state];
+}
+
+const char *
+rsl_load_state_name(rsl_load_state state)
+{
+	return load_names[state];
+}
+
+/* Returns -1 when there is no such state. */
+int
+rsl_parse_load_state(const char *word)
+{
+	for (int i = 0; i < lengthof(load_names); i++)
+	{
+		if (pg_strcasecmp(load_names[i], word) == 0)
+			return i;
+	}
+	return -1;
+}
+
+Size
+rsl_features_shmem_size(void)
+{
+	return CACHELINEALIGN(add_size(offsetof(rsl_features_shared, features),
+								   mul_size(sizeof(rsl_feature),
+											rsl_max_features)));
+}
+
+void
+rsl_features_shmem_place(void *memory)
+{
+	rsl_features = memory;
+}
+
+/* The memory is zero. */
+void
+rsl_features_shmem_init(void)
+{
+	rsl_features->max_features = rsl_max_features;
+	pg_atomic_init_u64(&rsl_features->generation, 0);
+	for (int i = 0; i < rsl_features->max_features; i++)
+	{
+		rsl_feature *feature = &rsl_features->features[i];
+
+		SpinLockInit(&feature->mutex);
+		pg_atomic_init_u64(&feature->evaluations, 0);
+		pg_atomic_init_u64(&feature->degraded, 0);
+		pg_atomic_init_u64(&feature->fallbacks, 0);
+		pg_atomic_init_u64(&feature->fallback_failures, 0);
+		pg_atomic_init_u64(&feature->primary_failures, 0);
+	}
+}
+
+Size
+rsl_degradations_shmem_size(void)
+{
+	return CACHELINEALIGN(add_size(offsetof(rsl_degradations_shared, degradations),
+								   mul_size(sizeof(rsl_degradation),
+											rsl_max_degradations)));
+}
+
+void
+rsl_degradations_shmem_place(void *memory)
+{
+	rsl_degradations = memory;
+}
+
+/* The memory is zero. */
+void
+rsl_degradations_shmem_init(void)
+{
+	rsl_degradations->max_degradations = rsl_max_degradations;
+	pg_atomic_init_u64(&rsl_degradations->generation, 0);
+	for (int i = 0; i < rsl_degradations->max_degradations; i++)
+		pg_atomic_init_u64(&rsl_degradations->degradations[i].transactions, 0);
+}
+
+int
+rsl_feature_by_name(Oid home_database, const char *name)
+{
+	int			found = -1;
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_features->max_features && found < 0; i++)
+	{
+		rsl_feature *feature = &rsl_features->features[i];
+
+		if (feature->published &&
+			feature->policy.home_database == home_database &&
+			strcmp(feature->policy.name, name) == 0)
+			found = i;
+	}
+	LWLockRelease(rsl_config_lock);
+	return found;
+}
+
+/* Put a policy into force.  What a command says holds at once. */
+void
+rsl_feature_put(int index, const rsl_feature_policy *policy)
+{
+	rsl_feature *feature = &rsl_features->features[index];
+	bool		is_new = !feature->published;
+	TimestampTz now = GetCurrentTimestamp();
+	uint32		state;
+
+	if (is_new)
+	{
+		pg_atomic_write_u64(&feature->evaluations, 0);
+		pg_atomic_write_u64(&feature->degraded, 0);
+		pg_atomic_write_u64(&feature->fallbacks, 0);
+		pg_atomic_write_u64(&feature->fallback_failures, 0);
+		pg_atomic_write_u64(&feature->primary_failures, 0);
+		pg_atomic_write_u32(&feature->dimmer, 65536);
+		pg_atomic_write_u32(&feature->state, RSL_FEATURE_ON);
+	}
+	feature->policy = *policy;
+	feature->published = true;
+	if (!policy->dimmable)
+		pg_atomic_write_u32(&feature->dimmer, 65536);
+	pg_atomic_write_u32(&feature->minimum_priority,
+						(uint32) policy->minimum_priority);
+
+	state = pg_atomic_read_u32(&feature->state);
+	if (!policy->enabled || policy->expires_at <= now)
+		state = RSL_FEATURE_OFF;
+	else if (state == RSL_FEATURE_OFF)
+		state = RSL_FEATURE_ON;
+	SpinLockAcquire(&feature->mutex);
+	if (is_new || state != pg_atomic_read_u32(&feature->state))
+	{
+		feature->since = now;
+		feature->since_us = rsl_now_us();
+		feature->bad = feature->good = 0;
+	}
+	if (state == RSL_FEATURE_OFF)
+		strlcpy(feature->reason, policy->enabled ? "expired" : policy->reason,
+				RSL_FEATURE_REASON_LEN);
+	else if (state == RSL_FEATURE_ON)
+		strlcpy(feature->reason, policy->reason, RSL_FEATURE_REASON_LEN);
+	pg_atomic_write_u32(&feature->state, state);
+	SpinLockRelease(&feature->mutex);
+	if (is_new)
+		pg_atomic_write_u32(&feature->uid, ++rsl_features->last_uid);
+}
+
+void
+rsl_feature_retire(int index)
+{
+	rsl_feature *feature = &rsl_features->features[index];
+
+	feature->published = false;
+	pg_atomic_write_u32(&feature->uid, 0);
+}
+
+void
+rsl_degradation_put(int index, const rsl_degradation_policy *policy)
+{
+	rsl_degradation *degradation = &rsl_degradations->degradations[index];
+
+	if (!degradation->published ||
+		degradation->policy.when_state != policy->when_state ||
+		!policy->enabled)
+	{
+		pg_atomic_fetch_and_u32(&rsl_degradations->active,
+								~(UINT32_C(1) << index));
+		degradation->since = GetCurrentTimestamp();
+		degradation->since_us = rsl_now_us();
+		degradation->good = 0;
+	}
+	if (!degradation->published)
+		pg_atomic_write_u64(&degradation->transactions, 0);
+	degradation->policy = *policy;
+	degradation->published = true;
+	pg_atomic_write_u32(&degradation->uid, ++rsl_degradations->last_uid);
+}
+
+void
+rsl_degradation_retire(int index)
+{
+	rsl_degradation *degradation = &rsl_degradations->degradations[index];
+
+	degradation->published = false;
+	pg_atomic_fetch_and_u32(&rsl_degradations->active,
+							~(UINT32_C(1) << index));
+	pg_atomic_write_u32(&degradation->uid, 0);
+}

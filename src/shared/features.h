@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * features.h
+ *		Features and degradations in shared memory.
+ *
+ * Features are read without a lock by everybody who asks whether one is
+ * enabled; the launcher moves their states ten times a second.  About 560
+ * bytes for each feature, 600 for each degradation.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RSL_SHARED_FEATURES_H
+#define RSL_SHARED_FEATURES_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "shared/layout.h"
+#include "storage/spin.h"
+
+#define RSL_FEATURE_REASON_LEN		64
+
+typedef enum rsl_feature_state
+{
+	RSL_FEATURE_ON = 0,
+	RSL_FEATURE_DEGRADED,		/* by its check, breaker, or the load */
+	RSL_FEATURE_OFF				/* by command, or expired */
+} rsl_feature_state;
+
+/* As other policies: one row of the table, and a unit of the snapshot file. */
+typedef struct rsl_feature_policy
+{
+	char		name[NAMEDATALEN];
+	Oid			home_database;
+	Oid			owner;			/* as whom its fallback_sql runs */
+	char		health_check[NAMEDATALEN];	/* "" = none */
+	char		breaker[NAMEDATALEN];	/* "" = none */
+	char		reason[RSL_FEATURE_REASON_LEN]; /* of set_feature() */
+	int32		minimum_priority;	/* rsl_priority under load; -1 = none */
+	int32		failure_threshold;	/* bad looks to leave "on" */
+	int32		success_threshold;	/* good ones to return */
+	int32		min_degraded_ms;	/* and this long at least */
+	int32		dimmer_target_ms;	/* set-point of the queue wait */
+	bool		enabled;
+	bool		dimmable;
+	bool		has_fallback;
+	bool		fallback_on_error;
+	TimestampTz expires_at;		/* or DT_NOEND */
+} rsl_feature_policy;
+
+typedef struct rsl_feature
+{
+	/* config lock */
+	rsl_feature_policy policy;
+	bool		published;
+
+	/*
+	 * Atomics, written by whoever publishes and by the launcher, read by
+	 * every call: names this use of the entry, 0 = free; the state
+	 * (rsl_feature_state); the priority that the load asks for, -1 = none;
+	 * the share of calls that is served in full, of 65536.
+	 */
+	pg_atomic_uint32 uid;
+	pg_atomic_uint32 state;
+	pg_atomic_uint32 minimum_priority;
+	pg_atomic_uint32 dimmer;
+
+	/* atomics: totals since the last reset_statistics() */
+	pg_atomic_uint64 evaluations;
+	pg_atomic_uint64 degraded;	/* evaluations that said no */
+	pg_atomic_uint64 fallbacks;
+	pg_atomic_uint64 fallback_failures;
+	pg_atomic_uint64 primary_failures;
+
+	slock_t		mutex;
+
+	/* mutex */
+	TimestampTz since;			/* of the state */
+	int64		since_us;		/* monotonic */
+	uint32		bad;			/* looks in a row */
+	uint32		good;
+	char		reason[RSL_FEATURE_REASON_LEN]; /* of the state */
+} rsl_feature;
+
+typedef struct rsl_features_shared
+{
+	int			max_features;	/* resilience.max_features; constant */
+	uint32		last_uid;		/* config lock */
+	pg_atomic_uint64 generation;	/* of the published features */
+	pg_atomic_uint32 npublished;
+	rsl_feature features[FLEXIBLE_ARRAY_MEMBER];
+} rsl_features_shared;
+
+/* bytes of a degradation's settings: name, value, name, value, each with zero */
+#define RSL_DEGRADATION_SETTINGS_LEN	400
+
+/* how many settings one degradation may have */
+#define RSL_MAX_DEGRADATION_SETTINGS	16
+
+/* When a degradation holds. */
+typedef enum rsl_load_state
+{
+	RSL_WHEN_LOADED = 0,		/* rsl_server_is_loaded() */
+	RSL_WHEN_SHEDDING,			/* work was refused within the last second */
+	RSL_WHEN_DEGRADED,			/* health of the whole: degraded or worse */
+	RSL_WHEN_UNHEALTHY
+} rsl_load_state;
+
+typedef struct rsl_degradation_policy
+{
+	char		name[NAMEDATALEN];
+	Oid			home_database;	/* whose transactions it is about */
+	int32		when_state;		/* rsl_load_state */
+	int32		priority;		/* rsl_priority: it and those below */
+	int32		nsettings;
+	bool		enabled;
+	char		settings[RSL_DEGRADATION_SETTINGS_LEN];
+} rsl_degradation_policy;
+
+typedef struct rsl_degradation
+{
+	/* config lock */
+	rsl_degradation_policy policy;
+	bool		published;
+
+	pg_atomic_uint32 uid;		/* atomic: names this use; 0 = free */
+
+	/* launcher */
+	TimestampTz since;			/* that it holds, or does not */
+	int64		since_us;
+	uint32		good;			/* looks in a row without the state */
+
+	/* atomics: totals */
+	pg_atomic_uint64 transactions;	/* to which it was applied */
+} rsl_degradation;
+
+typedef struct rsl_degradations_shared
+{
+	int			max_degradations;	/* resilience.max_degradations; at most 32 */
+	uint32		last_uid;		/* config lock */
+
+	/*
+	 * Atomics: bit i = degradation i holds.  Read by each transaction; 0
+	 * nearly always.  The generation is that of the published ones.
+	 */
+	pg_atomic_uint32 active;
+	pg_atomic_uint64 generation;
+	rsl_degradation degradations[FLEXIBLE_ARRAY_MEMBER];
+} rsl_degradations_shared;
+
+extern rsl_features_shared *rsl_features;
+extern rsl_degradations_shared *rsl_degradations;
+
+extern Size rsl_features_shmem_size(void);
+extern void rsl_features_shmem_place(void *memory);
+extern void rsl_features_shmem_init(void);
+extern Size rsl_degradations_shmem_size(void);
+extern void rsl_degradations_shmem_place(void *memory);
+extern void rsl_degradations_shmem_init(void);
+
+extern const char *rsl_feature_state_name(rsl_feature_state state);
+extern const char *rsl_load_state_name(rsl_load_state state);
+extern int	rsl_parse_load_state(const char *word);
+
+/* Look-up: -1 when there is none.  Takes the config lock shared. */
+extern int	rsl_feature_by_name(Oid home_database, const char *name);
+
+/* Publishing: config lock held exclusively, or nobody else is there yet. */
+extern void rsl_feature_put(int index, const rsl_feature_policy *policy);
+extern void rsl_feature_retire(int index);
+extern void rsl_degradation_put(int index, const rsl_degradation_policy *policy);
+extern void rsl_degradation_retire(int index);
+
+#endif							/* RSL_SHARED_FEATURES_H */
