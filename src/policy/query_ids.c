@@ -18,12 +18,14 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "policy/query_ids.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/resowner.h"
 
 static post_parse_analyze_hook_type prev_post_parse_analyze_hook = NULL;
 
@@ -71,9 +73,8 @@ statement_at(List *statements, int location)
 	return NULL;
 }
 
-/* The identifier of a statement whose parse was made without one; 0 = none. */
 static uint64
-parse_again(const PlannedStmt *stmt, const char *text, QueryDesc *queryDesc)
+parse_and_analyze(const PlannedStmt *stmt, const char *text, QueryDesc *queryDesc)
 {
 	ParamListInfo params = queryDesc ? queryDesc->params : NULL;
 	int			nparams = params ? params->numParams : 0;
@@ -111,6 +112,45 @@ parse_again(const PlannedStmt *stmt, const char *text, QueryDesc *queryDesc)
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+	return query_id;
+}
+
+/*
+ * The identifier of a statement whose parse was made without one; 0 = none.
+ * The text may not be understood any more, by other names that are visible
+ * now, say.  That is nothing to the statement, which has its plan.
+ */
+static uint64
+parse_again(const PlannedStmt *stmt, const char *text, QueryDesc *queryDesc)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile uint64 query_id = 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		query_id = parse_and_analyze(stmt, text, queryDesc);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
 	return query_id;
 }
 
