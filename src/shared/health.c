@@ -108,6 +108,7 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 	if (other)
 	{
 		check->consecutive_failures = check->consecutive_successes = 0;
+		check->consecutive_unhealthy = check->not_unhealthy = 0;
 		check->last_run = check->last_change = 0;
 		check->last_run_us = check->duration_us = 0;
 		check->has_value = false;

@@ -12,19 +12,11 @@
 
 #include "compat.h"
 
+#include "core/health_state.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "shared/layout.h"
 #include "storage/spin.h"
-
-/* In the order from best to worst, but for the first. */
-typedef enum rsl_health_status
-{
-	RSL_HEALTH_UNKNOWN = 0,
-	RSL_HEALTHY,
-	RSL_DEGRADED,
-	RSL_UNHEALTHY
-} rsl_health_status;
 
 typedef enum rsl_check_kind
 {
@@ -97,6 +89,8 @@ typedef struct rsl_check
 	/* mutex: what was found */
 	uint32		consecutive_failures;	/* runs that were not healthy */
 	uint32		consecutive_successes;
+	uint32		consecutive_unhealthy;
+	uint32		not_unhealthy;	/* runs since the last unhealthy one */
 	TimestampTz last_run;		/* end of the last run; 0 = never ran */
 	TimestampTz last_change;	/* of the status; 0 = never */
 	int64		last_run_us;	/* the same as last_run; monotonic */
