@@ -29,11 +29,13 @@
 #include "policy/feature_policy.h"
 #include "policy/health_policy.h"
 #include "policy/publish.h"
+#include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 /* What this transaction has to publish when it commits. */
 static bool definitions_changed = false;
+static bool extension_created = false;
 static Oid	dropped_database = InvalidOid;
 static bool databases_changed = false;
 static rsl_publication *pending = NULL;
@@ -57,6 +59,7 @@ static void
 forget_pending(void)
 {
 	definitions_changed = false;
+	extension_created = false;
 	dropped_database = InvalidOid;
 	databases_changed = false;
 	pending = NULL;
@@ -68,6 +71,11 @@ publish_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			/* was it this one?  Then workers are to come to this database. */
+			if (extension_created &&
+				OidIsValid(rsl_definitions_relation()) &&
+				rsl_database_find(MyDatabaseId) == NULL)
+				definitions_changed = true;
 			if (!definitions_changed)
 				break;
 			rsl_lock_definitions();
@@ -371,6 +379,12 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	{
 		register_callback();
 		dropped_database = objectId;
+	}
+	else if (access == OAT_POST_CREATE && classId == ExtensionRelationId)
+	{
+		/* its row cannot be seen yet */
+		register_callback();
+		extension_created = true;
 	}
 	else if (access == OAT_POST_CREATE && classId == DatabaseRelationId)
 	{

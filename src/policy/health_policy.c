@@ -12,6 +12,7 @@
 #include "common/hashfn.h"
 #include "policy/health_policy.h"
 #include "policy/publish.h"
+#include "shared/workers.h"
 
 static int
 capacity(void)
@@ -66,6 +67,8 @@ static void
 put(int index, const void *policy)
 {
 	rsl_check_put(index, policy);
+	/* at start, before any reader has been there */
+	rsl_database_put(((const rsl_check_policy *) policy)->home_database);
 }
 
 static void

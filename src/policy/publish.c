@@ -40,6 +40,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
+#include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -293,6 +294,7 @@ rsl_prepare_publication(Oid home_database)
 	rsl_publication *publication = rsl_empty_publication(home_database);
 	Oid			relid = rsl_definitions_relation();
 
+	publication->has_extension = OidIsValid(relid);
 	if (OidIsValid(relid))
 		rsl_read_definitions(publication, relid);
 	check_room(publication);
@@ -493,6 +495,10 @@ rsl_publish(const rsl_publication *publication)
 	for (int k = 0; k < RSL_NUM_KINDS; k++)
 		rsl_publish_set(rsl_kinds[k], publication->home_database,
 						&publication->sets[k]);
+	if (publication->has_extension)
+		rsl_database_put(publication->home_database);
+	else
+		rsl_database_remove(publication->home_database);
 	announce();
 	rsl_snapshot_save();
 	LWLockRelease(rsl_config_lock);
@@ -550,6 +556,8 @@ rsl_publication_differs(const rsl_publication *publication)
 			memcmp(&rsl_bulkheads[index].policy, &publication->policies[p],
 				   sizeof(rsl_bulkhead_policy)) != 0;
 	}
+	differs |= publication->has_extension !=
+		(rsl_database_find(publication->home_database) != NULL);
 	differs |= rsl_breakers_differ(&publication->breakers);
 	differs |= rsl_runaway_rules_differ(&publication->runaway);
 	for (int k = 0; k < RSL_NUM_KINDS && !differs; k++)

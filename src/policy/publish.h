@@ -45,6 +45,7 @@ enum rsl_definition_column
 typedef struct rsl_publication
 {
 	Oid			home_database;
+	bool		has_extension;
 	int			npolicies;
 	rsl_bulkhead_policy *policies;
 	bool	   *rewritten;		/* by the present transaction */

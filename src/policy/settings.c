@@ -20,6 +20,7 @@
 #include "shared/cancel.h"
 #include "shared/cores.h"
 #include "shared/runaway.h"
+#include "shared/workers.h"
 #include "utils/guc.h"
 
 int			rsl_mode_setting = RSL_MODE_ENFORCE;
@@ -363,7 +364,7 @@ rsl_define_settings(void)
 							"How many background workers may run health checks at once, in the whole server.",
 							"Each is one of \"max_worker_processes\". They are started when checks are due.",
 							&rsl_max_health_check_workers,
-							4, 1, 1000,
+							4, 1, RSL_MAX_DATABASE_WORKERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.max_features",

@@ -18,7 +18,8 @@
  *						a few
  *	rsl_cancel_lock		the pids of sessions: shared to send a signal,
  *						exclusive to clear a pid at exit
- * Whoever holds a pool's lock, or the cancel lock, takes no other lock.
+ *	rsl_workers_lock	the extension's processes, see workers.h
+ * Whoever holds a pool's lock, or one of the last two, takes no other lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -575,7 +576,8 @@ extern LWLockPadded *rsl_locks;
 #define rsl_stats_lock			(&rsl_locks[1].lock)
 #define rsl_cancel_lock			(&rsl_locks[2].lock)
 #define rsl_compartments_lock	(&rsl_locks[3].lock)
-#define RSL_FIXED_LOCKS			5	/* before those of pools; the server's is
+#define rsl_workers_lock		(&rsl_locks[4].lock)
+#define RSL_FIXED_LOCKS			6	/* before those of pools; the server's is
 									 * the last of them */
 
 extern void rsl_shmem_init(void);

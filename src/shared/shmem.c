@@ -20,6 +20,7 @@
 #include "shared/retry_budget.h"
 #include "shared/runaway.h"
 #include "shared/snapshot_file.h"
+#include "shared/workers.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
@@ -56,6 +57,7 @@ typedef struct shmem_parts
 	Size		health;
 	Size		features;
 	Size		degradations;
+	Size		workers;
 	Size		total;
 } shmem_parts;
 
@@ -101,6 +103,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_features_shmem_size());
 	parts.degradations = size;
 	size = add_size(size, rsl_degradations_shmem_size());
+	parts.workers = size;
+	size = add_size(size, rsl_workers_shmem_size());
 	parts.total = size;
 	return parts;
 }
@@ -244,6 +248,7 @@ shmem_fill(void)
 	rsl_health_shmem_init();
 	rsl_features_shmem_init();
 	rsl_degradations_shmem_init();
+	rsl_workers_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -278,6 +283,7 @@ shmem_startup(void)
 	rsl_health_shmem_place((char *) rsl_shmem + parts.health);
 	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
 	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
+	rsl_workers_shmem_place((char *) rsl_shmem + parts.workers);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

@@ -35,6 +35,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/snapshot_file.h"
+#include "shared/workers.h"
 #include "shedding/adaptive.h"
 #include "shedding/preempt.h"
 #include "shedding/runaway.h"
@@ -93,8 +94,12 @@ list_databases(void)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		rsl_database *entry;
 		MemoryContext old;
 
+		entry = rsl_database_find(database->oid);
+		if (entry)
+			entry->closed = !database->datallowconn;
 		if (!database->datallowconn)
 			continue;
 		old = MemoryContextSwitchTo(caller);
@@ -328,6 +333,7 @@ static void
 tick(void)
 {
 	pg_atomic_fetch_add_u32(&rsl_shmem->tick, 1);
+	rsl_worker_beat(RSL_HEARTBEAT_LATE_MS);
 	look_at_load();
 
 	rsl_publish_expiries();
@@ -378,6 +384,7 @@ rsl_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	rsl_worker_attach(RSL_WORKER_LAUNCHER);
 
 	/* shared catalogs only: the list of databases */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);

@@ -34,6 +34,7 @@
 #include "postmaster/interrupt.h"
 #include "shared/breakers.h"
 #include "shared/pool.h"
+#include "shared/workers.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -582,6 +583,7 @@ rsl_prober_main(Datum arg)
 												"resilience prober",
 												ALLOCSET_DEFAULT_SIZES));
 	before_shmem_exit(clear_prober, (Datum) 0);
+	rsl_worker_attach(RSL_WORKER_PROBER);
 	pg_atomic_write_u32(&rsl_breakers_shmem->prober, rsl_my_slot_number() + 1);
 
 	for (;;)
@@ -589,6 +591,7 @@ rsl_prober_main(Datum arg)
 		int64		now = rsl_now_us();
 
 		pg_atomic_write_u64(&rsl_breakers_shmem->prober_looked, now);
+		rsl_worker_beat(IDLE_MS + RSL_HEARTBEAT_LATE_MS);
 		next_event = now + IDLE_MS * INT64CONST(1000);
 		if (now >= next_hang_check)
 		{
