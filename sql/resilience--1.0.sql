@@ -1260,3 +1260,40 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION resilience.drop_degradation FROM PUBLIC;
 COMMENT ON FUNCTION resilience.drop_degradation IS
 	'remove a degradation';
+
+--
+-- Health of the whole
+--
+
+CREATE FUNCTION resilience.health_components(
+	OUT component text,
+	OUT kind text,
+	OUT status text,
+	OUT critical boolean,
+	OUT since timestamptz,
+	OUT message text,
+	OUT database oid
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+REVOKE ALL ON FUNCTION resilience.health_components() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.health_components() IS
+	'internal: rows of the view "health"';
+
+CREATE VIEW resilience.health AS
+	SELECT h.component, h.kind, h.status, h.critical, h.since, h.message,
+		d.datname AS database_name
+	FROM resilience.health_components() h
+		LEFT JOIN pg_catalog.pg_database d ON d.oid = h.database
+	ORDER BY h.kind <> 'server',
+		pg_catalog.array_position('{unhealthy,unknown,degraded,healthy}', h.status),
+		NOT h.critical, h.kind, h.component;
+COMMENT ON VIEW resilience.health IS
+	'how the server is, and each component of it; the server first, then what is worst';
+
+GRANT SELECT ON resilience.health TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.health_components() TO pg_monitor;
+
+CREATE FUNCTION resilience.health_status() RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION resilience.health_status() IS
+	'healthy, degraded, unhealthy or unknown: the server as a whole; reads shared memory only';

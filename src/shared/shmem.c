@@ -15,6 +15,7 @@
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/health.h"
+#include "shared/health_board.h"
 #include "shared/layout.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
@@ -58,6 +59,7 @@ typedef struct shmem_parts
 	Size		features;
 	Size		degradations;
 	Size		workers;
+	Size		health_board;
 	Size		total;
 } shmem_parts;
 
@@ -105,6 +107,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_degradations_shmem_size());
 	parts.workers = size;
 	size = add_size(size, rsl_workers_shmem_size());
+	parts.health_board = size;
+	size = add_size(size, rsl_board_shmem_size());
 	parts.total = size;
 	return parts;
 }
@@ -249,6 +253,7 @@ shmem_fill(void)
 	rsl_features_shmem_init();
 	rsl_degradations_shmem_init();
 	rsl_workers_shmem_init();
+	rsl_board_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
@@ -284,6 +289,7 @@ shmem_startup(void)
 	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
 	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
 	rsl_workers_shmem_place((char *) rsl_shmem + parts.workers);
+	rsl_board_shmem_place((char *) rsl_shmem + parts.health_board);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)
 		shmem_fill();

@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "health/components.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
 #include "postmaster/bgworker.h"
@@ -342,6 +343,7 @@ tick(void)
 	rsl_runaway_watch();
 	rsl_look_at_arrivals();
 	rsl_look_at_refusals();
+	rsl_health_tick();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);

@@ -1,0 +1,481 @@
+/*-------------------------------------------------------------------------
+ *
+ * tick.c
+ *		The launcher's look at the health of everything.
+ *
+ * Ten times a second it looks at every component, notes since when each has
+ * its status, and makes the whole of them.  Once a second it takes a sample of
+ * what the server does.
+ *
+ * A bulkhead that is full for a moment is in use; it is saturated when it has
+ * refused somebody, or has let somebody wait at several looks in a row, and
+ * until a second has passed without either.  The same goes for the server-wide
+ * limit, where only a long queue counts.
+ *
+ * The whole gets worse at once and better after a second, so that it cannot
+ * flap faster than once a second.
+ *
+ * What is counted between two looks is in the launcher's own memory: after its
+ * restart it begins anew.  What it has found is in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "health/looks.h"
+#include "policy/settings.h"
+#include "shared/compartments.h"
+#include "shared/events.h"
+#include "shared/pool.h"
+#include "shared/statistics.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* looks in a row at which somebody waits */
+#define WAITING_LOOKS		3
+
+/* ... without a refusal or a waiter, until it is over */
+#define QUIET_LOOKS			(1000 / RSL_TICK_MS)
+
+/* the whole is better only after it has been so for this long */
+#define BETTER_AFTER_US		INT64CONST(1000000)
+
+#define SAMPLE_EVERY_US		INT64CONST(1000000)
+
+/* so many checks that are cut off at once may be no accident */
+#define SUSPECT_CHECKS		4
+
+/* What happens before one limit, seen look by look. */
+typedef struct pressure
+{
+	uint32		uid;
+	uint64		refused;		/* the counter, at the last look */
+	uint8		waiting;		/* looks in a row with somebody waiting */
+	uint8		quiet;			/* ... without a refusal or a waiter */
+} pressure;
+
+/* A check's last run, as far as its counters tell. */
+typedef struct check_run
+{
+	uint32		uid;
+	uint64		runs;
+	uint64		timeouts;
+	bool		cut_off;
+} check_run;
+
+/* Who has made the whole what it is. */
+typedef struct cause
+{
+	rsl_component_kind kind;
+	int			index;
+	uint32		uid;			/* 0 = nobody */
+} cause;
+
+static pressure *bulkhead_pressure = NULL;
+static bool *pool_waits;		/* by index of the bulkhead */
+static check_run *check_runs;
+
+static pressure shedder_pressure;
+static uint32 shed_by_tick[QUIET_LOOKS];
+static uint32 shed_place = 0;
+
+static cause recovered;			/* the last one that has become healthy */
+static int64 better_since_us = 0;	/* 0 = the whole is not better */
+
+static int64 last_sample_us = 0;
+static uint64 last_admitted;
+static uint64 last_refused;
+
+/*
+ * Pressure
+ */
+
+static bool
+is_pressed(pressure *p, uint32 uid, uint64 refused, bool waiting)
+{
+	bool		refuses;
+
+	if (p->uid != uid)
+	{
+		p->uid = uid;
+		p->refused = refused;
+		p->waiting = 0;
+		p->quiet = QUIET_LOOKS;
+	}
+	/* reset_statistics() lets counters begin anew */
+	refuses = refused > p->refused;
+	p->refused = refused;
+
+	if (!waiting)
+		p->waiting = 0;
+	else if (p->waiting < WAITING_LOOKS)
+		p->waiting++;
+	if (refuses || p->waiting >= WAITING_LOOKS)
+		p->quiet = 0;
+	else if (p->quiet < QUIET_LOOKS)
+		p->quiet++;
+	return p->quiet < QUIET_LOOKS;
+}
+
+static void
+note_pressure(rsl_component_kind kind, int index, uint32 uid, bool pressed)
+{
+	rsl_board_entry *entry = rsl_board_entry_of(kind, index);
+	uint64		word = pg_atomic_read_u64(&entry->word);
+
+	if (RSL_ENTRY_UID(word) != uid)
+		word = (uint64) uid << 32;
+	word = pressed ? word | RSL_ENTRY_PRESSED : word & ~RSL_ENTRY_PRESSED;
+	if (word != pg_atomic_read_u64(&entry->word))
+		pg_atomic_write_u64(&entry->word, word);
+}
+
+static uint64
+refused_by_bulkhead(rsl_bulkhead *bulkhead)
+{
+	return pg_atomic_read_u64(&bulkhead->refused_statements) +
+		pg_atomic_read_u64(&bulkhead->refused_connections) +
+		pg_atomic_read_u64(&bulkhead->timed_out) +
+		pg_atomic_read_u64(&bulkhead->preempted);
+}
+
+static uint64
+refused_by_shedder(void)
+{
+	uint64		refused = pg_atomic_read_u64(&rsl_shmem->refused_connections);
+
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+		refused += pg_atomic_read_u64(&rsl_shmem->shed[c]) +
+			pg_atomic_read_u64(&rsl_shmem->timed_out[c]) +
+			pg_atomic_read_u64(&rsl_shmem->preempted[c]);
+	return refused;
+}
+
+/* Config lock held. */
+static void
+look_at_pressure_of_bulkheads(void)
+{
+	int			npools = rsl_npools();
+
+	memset(pool_waits, 0, rsl_shmem->nbulkheads * sizeof(bool));
+	for (int i = 0; i < npools; i++)
+	{
+		rsl_pool   *pool = rsl_pool_by_number(i);
+
+		if (pg_atomic_read_u64(&pool->word) & RSL_WAIT_MASK)
+			pool_waits[rsl_pool_bulkhead(pool) - rsl_bulkheads] = true;
+	}
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
+
+		if (bulkhead->published)
+			note_pressure(RSL_COMPONENT_BULKHEAD, i, bulkhead->uid,
+						  is_pressed(&bulkhead_pressure[i], bulkhead->uid,
+									 refused_by_bulkhead(bulkhead),
+									 pool_waits[i]));
+	}
+}
+
+/* A queue is long when a newcomer waits for half of what he may wait. */
+static bool
+queue_is_long(void)
+{
+	rsl_pool_numbers numbers;
+
+	if ((pg_atomic_read_u64(&rsl_shmem->server.word) & RSL_WAIT_MASK) == 0)
+		return false;
+	rsl_pool_get_numbers(&rsl_shmem->server, RSL_PRIORITY_LOW, &numbers);
+	return numbers.waiting > 0 && numbers.retry_after_ms > rsl_max_wait / 2;
+}
+
+static void
+look_at_pressure_of_shedder(void)
+{
+	uint64		refused = refused_by_shedder();
+	uint64		before = shedder_pressure.refused;
+	uint32		sum = 0;
+
+	if (shedder_pressure.uid != 0)
+		shed_by_tick[shed_place++ % QUIET_LOOKS] =
+			refused > before ? (uint32) (refused - before) : 0;
+	for (int i = 0; i < QUIET_LOOKS; i++)
+		sum += shed_by_tick[i];
+	pg_atomic_write_u32(&rsl_health_board->shed, sum);
+	note_pressure(RSL_COMPONENT_LOAD_SHEDDER, 0, 1,
+				  is_pressed(&shedder_pressure, 1, refused, queue_is_long()));
+}
+
+/*
+ * Panic rule
+ */
+
+/*
+ * When most checks are cut off at once, it is rather the one who checks that
+ * is in trouble.  Config lock held.
+ */
+static void
+look_for_panic(void)
+{
+	uint32		checks = 0;
+	uint32		cut_off = 0;
+
+	for (int i = 0; i < rsl_health->max_checks; i++)
+	{
+		rsl_check  *check = &rsl_health->checks[i];
+		check_run  *run = &check_runs[i];
+		uint32		uid = pg_atomic_read_u32(&check->uid);
+		uint64		runs;
+		uint64		timeouts;
+
+		if (!check->published || !check->policy.enabled)
+			continue;
+		SpinLockAcquire(&check->mutex);
+		runs = check->runs;
+		timeouts = check->timeouts;
+		SpinLockRelease(&check->mutex);
+		if (run->uid != uid || runs < run->runs)
+		{
+			memset(run, 0, sizeof(*run));
+			run->uid = uid;
+			run->cut_off = timeouts > 0 && timeouts == runs;
+		}
+		else if (runs > run->runs)
+			run->cut_off = timeouts > run->timeouts;
+		run->runs = runs;
+		run->timeouts = timeouts;
+		if (runs > 0)
+			checks++;
+		if (run->cut_off)
+			cut_off++;
+	}
+	pg_atomic_write_u32(&rsl_health_board->checks, checks);
+	pg_atomic_write_u32(&rsl_health_board->cut_off, cut_off);
+	pg_atomic_write_u32(&rsl_health_board->suspect,
+						checks >= SUSPECT_CHECKS && 2 * cut_off > checks);
+}
+
+/*
+ * The whole
+ */
+
+/* Which of two is worse, of what counts?  Unknown is not healthy, no more. */
+static rsl_health_status
+weight_of(const rsl_look *look)
+{
+	if (look->ignored || look->status == RSL_HEALTHY)
+		return RSL_HEALTHY;
+	if (look->status == RSL_UNHEALTHY && look->critical)
+		return RSL_UNHEALTHY;
+	return RSL_DEGRADED;
+}
+
+/* Note the status of a component.  Returns whether it has changed. */
+static bool
+note_status(rsl_component_kind kind, int index, const rsl_look *look)
+{
+	rsl_board_entry *entry = rsl_board_entry_of(kind, index);
+	uint64		word = pg_atomic_read_u64(&entry->word);
+	bool		known = RSL_ENTRY_UID(word) == look->uid &&
+		pg_atomic_read_u64(&entry->since) != 0;
+
+	if (known && RSL_ENTRY_STATUS(word) == look->status)
+		return false;
+	pg_atomic_write_u64(&entry->since, (uint64) look->now);
+	pg_write_barrier();
+	pg_atomic_write_u64(&entry->word, (uint64) look->uid << 32 |
+						(RSL_ENTRY_UID(word) == look->uid ?
+						 word & RSL_ENTRY_PRESSED : 0) | look->status);
+	return known;
+}
+
+/*
+ * Look at everything.  Returns what the whole would be, and the first of those
+ * that make it so, by the newest change.  Config lock held.
+ */
+static rsl_health_status
+look_at_components(rsl_look *look, cause *worst)
+{
+	rsl_health_status whole = RSL_HEALTHY;
+	TimestampTz newest = 0;
+
+	worst->uid = 0;
+	for (rsl_component_kind kind = 0; kind < RSL_NUM_COMPONENT_KINDS; kind++)
+	{
+		for (int i = 0; i < rsl_health_board->counts[kind]; i++)
+		{
+			cause		me = {kind, i};
+			rsl_health_status weight;
+			TimestampTz since;
+
+			if (!rsl_look_at(kind, i, look, NULL))
+				continue;
+			me.uid = look->uid;
+			if (note_status(kind, i, look) && look->status == RSL_HEALTHY)
+				recovered = me;
+			weight = weight_of(look);
+			if (weight == RSL_HEALTHY || weight < whole)
+				continue;
+			since = (TimestampTz) pg_atomic_read_u64(&rsl_board_entry_of(kind, i)->since);
+			if (weight > whole || since > newest)
+			{
+				whole = weight;
+				newest = since;
+				*worst = me;
+			}
+		}
+	}
+	return whole;
+}
+
+static void
+tell_change(rsl_health_status from, rsl_health_status to, const cause *why)
+{
+	rsl_look	look;
+	rsl_component component;
+	bool		found = false;
+
+	look.now_us = rsl_now_us();
+	look.now = GetCurrentTimestamp();
+	if (why->uid != 0)
+	{
+		LWLockAcquire(rsl_config_lock, LW_SHARED);
+		found = rsl_look_at(why->kind, why->index, &look, &component) &&
+			look.uid == why->uid;
+		LWLockRelease(rsl_config_lock);
+	}
+	if (found)
+	{
+		for (char *c = component.message; *c; c++)
+			*c = *c == '"' ? '\'' : *c;
+		for (char *c = component.name; *c; c++)
+			*c = *c == '"' ? '\'' : *c;
+		rsl_event(RSL_EVENT_SERVER, InvalidOid, "health",
+				  rsl_health_status_name(from), rsl_health_status_name(to),
+				  "component=\"%s\" kind=%s message=\"%s\"",
+				  component.name, rsl_component_kind_name(why->kind),
+				  component.message[0] ? component.message :
+				  rsl_health_status_name(look.status));
+	}
+	else
+		rsl_event(RSL_EVENT_SERVER, InvalidOid, "health",
+				  rsl_health_status_name(from), rsl_health_status_name(to),
+				  "message=\"a component that was not healthy is gone\"");
+}
+
+/* Publish the whole: worse at once, better when it has been so for a while. */
+static void
+judge_whole(rsl_health_status found, const cause *worst, const rsl_look *look)
+{
+	rsl_health_status before = pg_atomic_read_u32(&rsl_health->status);
+
+	if (found >= before || before == RSL_HEALTH_UNKNOWN)
+		better_since_us = 0;
+	else if (better_since_us == 0)
+		better_since_us = look->now_us;
+	if (found == before ||
+		(better_since_us != 0 &&
+		 look->now_us - better_since_us < BETTER_AFTER_US))
+		return;
+	better_since_us = 0;
+	pg_atomic_write_u64(&rsl_health->status_since, (uint64) look->now);
+	pg_write_barrier();
+	pg_atomic_write_u32(&rsl_health->status, found);
+
+	/* that a server which has just started is well is no news */
+	if (before != RSL_HEALTH_UNKNOWN || found != RSL_HEALTHY)
+		tell_change(before, found, found == RSL_HEALTHY ? &recovered : worst);
+}
+
+/*
+ * Samples
+ */
+
+static uint32
+rate(uint64 *last, uint64 now, int64 span_us)
+{
+	uint64		grown = now >= *last ? now - *last : now;
+
+	*last = now;
+	return (uint32) (grown * 1000000.0 / span_us + 0.5);
+}
+
+static void
+take_sample(const rsl_look *look)
+{
+	rsl_sample	sample = {0};
+	rsl_priority_counts counts[RSL_NUM_PRIORITIES];
+	int64		span_us = look->now_us - last_sample_us;
+	uint64		refused = refused_by_shedder();
+	uint64		admitted = 0;
+	uint32		idle = pg_atomic_read_u32(&rsl_shmem->cpu_idle);
+
+	sample.at = look->now;
+	LWLockAcquire(rsl_stats_lock, LW_SHARED);
+	rsl_count_priorities(counts);
+	LWLockRelease(rsl_stats_lock);
+	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
+	{
+		sample.running += counts[c].running;
+		admitted += counts[c].admitted;
+	}
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		if (rsl_sessions[s].pid != 0 &&
+			(int32) pg_atomic_read_u32(&rsl_sessions[s].waiting_for) != RSL_NO_POOL)
+			sample.waiting++;
+	}
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (rsl_bulkheads[i].published)
+			refused += refused_by_bulkhead(&rsl_bulkheads[i]);
+	}
+	sample.limit = (int32) pg_atomic_read_u32(&rsl_shmem->server.max_running);
+	if (sample.limit == (int32) RSL_LANE_MASK && rsl_max_running < 0)
+		sample.limit = RSL_UNLIMITED;
+	sample.cpu_idle = idle == RSL_NOT_KNOWN ? RSL_SAMPLE_NO_IDLE : (uint16) idle;
+	sample.status = (uint8) pg_atomic_read_u32(&rsl_health->status);
+	sample.admitted = rate(&last_admitted, admitted, span_us);
+	sample.refused = rate(&last_refused, refused, span_us);
+
+	/* the first one has nothing to compare with */
+	if (last_sample_us != 0)
+		rsl_sample_put(&sample);
+	last_sample_us = look->now_us;
+}
+
+/* Called at each tick. */
+void
+rsl_health_tick(void)
+{
+	rsl_look	look;
+	rsl_health_status found;
+	cause		worst;
+
+	if (bulkhead_pressure == NULL)
+	{
+		pool_waits = MemoryContextAllocZero(TopMemoryContext,
+											rsl_shmem->nbulkheads * sizeof(bool));
+		check_runs = MemoryContextAllocZero(TopMemoryContext,
+											rsl_health->max_checks * sizeof(check_run));
+		bulkhead_pressure = MemoryContextAllocZero(TopMemoryContext,
+												   rsl_shmem->nbulkheads * sizeof(pressure));
+	}
+
+	look.now_us = rsl_now_us();
+	look.now = GetCurrentTimestamp();
+	pg_atomic_write_u32(&rsl_health_board->mode, rsl_mode_setting);
+	pg_atomic_write_u64(&rsl_health_board->looked_at, (uint64) look.now);
+	pg_atomic_write_u64(&rsl_health_board->looked_us, (uint64) look.now_us);
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	look_at_pressure_of_bulkheads();
+	look_at_pressure_of_shedder();
+	look_for_panic();
+	found = look_at_components(&look, &worst);
+	LWLockRelease(rsl_config_lock);
+	judge_whole(found, &worst, &look);
+
+	if (look.now_us - last_sample_us >= SAMPLE_EVERY_US)
+		take_sample(&look);
+}

@@ -1,0 +1,102 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *		health_status() and the function behind the view "health".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "health/components.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(health_components);
+PG_FUNCTION_INFO_V1(health_status);
+
+#define HEALTH_COLUMNS	7
+
+/* The rows, and what to say of the whole. */
+typedef struct rows
+{
+	ReturnSetInfo *rsinfo;
+	int			ncomponents;
+	int			nwell;
+} rows;
+
+static void
+put_row(rows *r, const rsl_component *component)
+{
+	Datum		values[HEALTH_COLUMNS];
+	bool		nulls[HEALTH_COLUMNS] = {0};
+
+	values[0] = CStringGetTextDatum(component->name);
+	values[1] = CStringGetTextDatum(component->kind);
+	values[2] = CStringGetTextDatum(rsl_health_status_name(component->status));
+	values[3] = BoolGetDatum(component->critical);
+	nulls[4] = component->since == 0;
+	values[4] = TimestampTzGetDatum(component->since);
+	nulls[5] = component->message[0] == '\0';
+	if (!nulls[5])
+		values[5] = CStringGetTextDatum(component->message);
+	nulls[6] = !OidIsValid(component->database);
+	values[6] = ObjectIdGetDatum(component->database);
+	tuplestore_putvalues(r->rsinfo->setResult, r->rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_component(const rsl_component *component, void *arg)
+{
+	rows	   *r = arg;
+
+	put_row(r, component);
+	r->ncomponents++;
+	if (component->status == RSL_HEALTHY)
+		r->nwell++;
+}
+
+/*
+ * health_components() returns setof record
+ *
+ * The server as a whole and each component: component, kind, status, critical,
+ * since, message, database (OID; NULL = the server's).  Of all databases.
+ */
+Datum
+health_components(PG_FUNCTION_ARGS)
+{
+	rows		r = {(ReturnSetInfo *) fcinfo->resultinfo};
+	rsl_component whole = {.kind = "server", .name = "server", .critical = true};
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+
+	rsl_each_component(put_component, &r);
+	whole.status = rsl_health_whole(&whole.since);
+	if (whole.status == RSL_HEALTH_UNKNOWN)
+		strlcpy(whole.message, "the launcher has not looked for 3 s",
+				sizeof(whole.message));
+	else
+		snprintf(whole.message, sizeof(whole.message),
+				 "%d of %d components are healthy%s", r.nwell, r.ncomponents,
+				 rsl_health_is_suspect() ?
+				 "; most health checks were cut off at once: rather their workers are in trouble" : "");
+	put_row(&r, &whole);
+	return (Datum) 0;
+}
+
+/*
+ * health_status() returns text
+ *
+ * How the server is, as the launcher has seen it last: healthy, degraded,
+ * unhealthy, or unknown when it has not looked for 3 s, which is also the
+ * answer where the library was not preloaded.  Reads four words of shared
+ * memory and takes no lock.
+ */
+Datum
+health_status(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(rsl_health_status_name(rsl_health_whole(NULL))));
+}
