@@ -1016,6 +1016,37 @@ GRANT EXECUTE ON FUNCTION resilience.bulkhead_statistics(),
 	resilience.session_activity() TO pg_monitor;
 
 --
+-- Events
+--
+
+CREATE FUNCTION resilience.recent_events(
+	OUT id bigint,
+	OUT at timestamptz,
+	OUT kind text,
+	OUT object text,
+	OUT from_state text,
+	OUT to_state text,
+	OUT pid int,
+	OUT detail jsonb,
+	OUT database oid
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
+REVOKE ALL ON FUNCTION resilience.recent_events() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.recent_events() IS
+	'internal: the events behind the view events';
+
+CREATE VIEW resilience.events AS
+SELECT e.id, e.at, e.kind, e.object, e.from_state, e.to_state, e.pid, e.detail,
+	d.datname AS database_name
+FROM resilience.recent_events() e
+	LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) e.database;
+COMMENT ON VIEW resilience.events IS
+	'what has changed, when and why: the newest events of the whole server';
+
+GRANT SELECT ON resilience.events TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.recent_events() TO pg_monitor;
+
+--
 -- Health checks
 --
 

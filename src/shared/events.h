@@ -45,19 +45,21 @@ typedef struct rsl_event_record
 	pid_t		pid;			/* of the process that saw it */
 	Oid			database;		/* of the object; InvalidOid = none */
 	uint8		kind;			/* rsl_event_kind */
-	bool		truncated;		/* pairs at the end are missing */
-	char text[	RSL_EVENT_TEXT_LEN];	/* object, from, to, detail */
+	bool		truncated;		/* pairs are missing, or cut */
+	bool		logged;			/* by whoever noted it */
+	char		text[RSL_EVENT_TEXT_LEN];	/* object, from, to, detail */
 } rsl_event_record;
 
+/* 192 kB with the default of resilience.event_buffer. */
 typedef struct rsl_events_shared
 {
 	int			size;			/* resilience.event_buffer; constant */
-	slock_t		mutex;			/* of all that follows; held to copy one
-								 * record */
+	slock_t		mutex;			/* of all that follows, but for "logged"; held
+								 * to copy one record */
 	uint64		last_id;
 
-	/* atomic: the last id that has been told to listeners, or skipped */
-	pg_atomic_uint64 notified;
+	/* atomic, launcher: the last id that it has put into the server's log */
+	pg_atomic_uint64 logged;
 	rsl_event_record records[FLEXIBLE_ARRAY_MEMBER];
 } rsl_events_shared;
 
@@ -69,25 +71,46 @@ extern void rsl_events_shmem_init(void);
 
 /*
  * Note an event.  "from" and "to" are states in the words of the views; "from"
- * may be NULL.  The format makes pairs: "failures=%d last_sqlstate=%s
- * message=\"%s\"" (values with other characters than letters, digits and -+.:_
- * stand in double quotes; quotes within them become single ones).  Allocates
- * nothing, cannot fail, takes a spinlock; so it may be called after a commit
- * and in an error path, but not while a spinlock is held.
+ * may be NULL.  The launcher puts it into the server's log, and databases'
+ * workers tell listeners: whoever notes it has nothing more to do.
+ *
+ * The format makes pairs: "failures=%d last_sqlstate=%s message=\"%s\"" (values
+ * with other characters than letters, digits and -+.:_ stand in double quotes;
+ * quotes within them become single ones).  Names and states included there
+ * are 160 bytes: put what matters first and long texts last.  A pair that does
+ * not fit is left out, a text in quotes is cut.
+ *
+ * Allocates nothing, cannot fail, takes a spinlock; so it may be called after
+ * a commit and in an error path, but not while a spinlock is held.
  */
 extern void rsl_event(rsl_event_kind kind, Oid database, const char *object,
 					  const char *from, const char *to,
 					  const char *format,...) pg_attribute_printf(6, 7);
 
+/* The same for what the caller puts into the server's log itself. */
+extern void rsl_event_logged(rsl_event_kind kind, Oid database,
+							 const char *object, const char *from,
+							 const char *to,
+							 const char *format,...) pg_attribute_printf(6, 7);
+
 extern const char *rsl_event_kind_name(rsl_event_kind kind);
 
 /* Copy an event; false if it was lost, or is not there yet. */
-extern bool rsl_event_get(uint64 id, rsl_event_record *record);
+extern bool rsl_event_get(uint64 id, rsl_event_record *event);
 extern uint64 rsl_event_last_id(void);
 
+/* The oldest that may be there when this is the newest. */
+extern uint64 rsl_event_first_id(uint64 last_id);
+
 /* The strings of a copy. */
-extern void rsl_event_texts(const rsl_event_record *record,
+extern void rsl_event_texts(const rsl_event_record *event,
 							const char **object, const char **from,
 							const char **to, const char **detail);
+
+/* Names the object of an event: kind, database and name. */
+extern uint64 rsl_event_object_hash(const rsl_event_record *event);
+
+/* Make a copy's strings valid in the encoding of this database. */
+extern void rsl_event_clean(rsl_event_record *event);
 
 #endif							/* RSL_SHARED_EVENTS_H */
