@@ -1133,6 +1133,79 @@ REVOKE ALL ON FUNCTION resilience.drop_health_check FROM PUBLIC;
 COMMENT ON FUNCTION resilience.drop_health_check IS
 	'remove a health check';
 
+CREATE FUNCTION resilience.run_health_check(
+	name text,
+	OUT status text,
+	OUT message text,
+	OUT value float8,
+	OUT duration interval
+) RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.run_health_check FROM PUBLIC;
+COMMENT ON FUNCTION resilience.run_health_check IS
+	'run a health check now, as its owner, and return what it finds; the view health_checks does not change';
+
+CREATE FUNCTION resilience.health_check_statistics(
+	OUT name text,
+	OUT status text,
+	OUT message text,
+	OUT value float8,
+	OUT last_run timestamptz,
+	OUT last_change timestamptz,
+	OUT consecutive_failures bigint,
+	OUT consecutive_successes bigint,
+	OUT duration interval,
+	OUT age interval,
+	OUT warning_threshold float8,
+	OUT critical_threshold float8,
+	OUT next_run timestamptz,
+	OUT running boolean,
+	OUT runs_total bigint,
+	OUT failures_total bigint,
+	OUT timeouts_total bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION resilience.health_check_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.health_check_statistics() IS
+	'internal: numbers behind the view health_checks';
+
+CREATE VIEW resilience.health_checks AS
+SELECT
+	d.name,
+	d.kind,
+	s.status,
+	d.critical,
+	s.message,
+	s.value,
+	s.last_run,
+	s.last_change,
+	s.consecutive_failures,
+	s.duration,
+	s.age,
+	d.query,
+	d.target,
+	coalesce(s.warning_threshold, d.warning_threshold) AS warning_threshold,
+	coalesce(s.critical_threshold, d.critical_threshold) AS critical_threshold,
+	d.check_interval,
+	d.timeout,
+	d.failure_threshold,
+	d.success_threshold,
+	d.enabled,
+	d.owner,
+	s.next_run,
+	s.running,
+	s.consecutive_successes,
+	s.runs_total,
+	s.failures_total,
+	s.timeouts_total
+FROM resilience.health_check_definitions d
+	LEFT JOIN resilience.health_check_statistics() s USING (name);
+COMMENT ON VIEW resilience.health_checks IS
+	'health checks of this database: what they found last, definitions, totals (NULL for what is not committed)';
+
+GRANT SELECT ON resilience.health_checks TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.health_check_statistics() TO pg_monitor;
+
 --
 -- Features
 --

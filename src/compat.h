@@ -30,6 +30,7 @@
 #include "nodes/pathnodes.h"
 #include "parser/parse_relation.h"
 #include "pgstat.h"
+#include "postmaster/postmaster.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
@@ -399,5 +400,16 @@ rsl_check_originals(PlannedStmt *stmt, List *originals)
 #else
 #define rsl_may_use_reserved_connections(role) false
 #endif
+
+/* connections that ordinary users cannot have */
+static inline int
+rsl_reserved_connections(void)
+{
+#if PG_VERSION_NUM >= 160000
+	return SuperuserReservedConnections + ReservedConnections;
+#else
+	return ReservedBackends;
+#endif
+}
 
 #endif							/* RSL_COMPAT_H */

@@ -18,6 +18,7 @@
 #include "foreign/foreign.h"
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
+#include "policy/probe.h"
 #include "policy/settings.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -137,59 +138,6 @@ rsl_is_postgres_fdw(Oid handler)
 	return result;
 }
 
-static void
-append_conninfo(StringInfo target, const char *keyword, const char *value)
-{
-	if (target->len > 0)
-		appendStringInfoChar(target, ' ');
-	appendStringInfo(target, "%s='", keyword);
-	for (const char *c = value; *c; c++)
-	{
-		if (*c == '\'' || *c == '\\')
-			appendStringInfoChar(target, '\\');
-		appendStringInfoChar(target, *c);
-	}
-	appendStringInfoChar(target, '\'');
-}
-
-/*
- * How the prober can reach a server: where it is, and nothing of anybody's
- * credentials.  Returns "" if it can't.
- */
-static void
-probe_target(ForeignServer *server, char *target)
-{
-	static const char *const keywords[] = {"host", "hostaddr", "port", "dbname", "sslmode"};
-	StringInfoData conninfo;
-	bool		has_dbname = false;
-	ListCell   *cell;
-
-	target[0] = '\0';
-	if (!rsl_is_postgres_fdw(GetForeignDataWrapper(server->fdwid)->fdwhandler))
-		return;
-	initStringInfo(&conninfo);
-	foreach(cell, server->options)
-	{
-		DefElem    *option = lfirst(cell);
-
-		/* a service file may say anything, to another user's libpq */
-		if (strcmp(option->defname, "service") == 0)
-			return;
-		for (int i = 0; i < lengthof(keywords); i++)
-		{
-			if (strcmp(option->defname, keywords[i]) == 0)
-				append_conninfo(&conninfo, keywords[i], defGetString(option));
-		}
-		if (strcmp(option->defname, "dbname") == 0)
-			has_dbname = true;
-	}
-	if (!has_dbname)
-		append_conninfo(&conninfo, "dbname", "postgres");
-	if (conninfo.len < RSL_PROBE_TARGET_LEN)
-		strlcpy(target, conninfo.data, RSL_PROBE_TARGET_LEN);
-	pfree(conninfo.data);
-}
-
 /*
  * Make a policy from a row.  Values are taken as they are: the table's trigger
  * has checked them.  Returns false for a row whose server does not exist.
@@ -240,7 +188,7 @@ policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_breaker_policy *policy)
 		policy->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
 													ObjectIdGetDatum(server->serverid));
 		if (policy->probe_wanted)
-			probe_target(server, policy->probe_target);
+			rsl_probe_target(server, policy->probe_target);
 		config->probe = policy->probe_target[0] != '\0';
 	}
 	return true;

@@ -67,6 +67,7 @@ rsl_health_shmem_init(void)
 	rsl_health->max_checks = rsl_max_health_checks;
 	pg_atomic_init_u64(&rsl_health->generation, 0);
 	pg_atomic_init_u64(&rsl_health->status_since, 0);
+	SpinLockInit(&rsl_health->xid_clock_mutex);
 	for (int i = 0; i < rsl_health->max_checks; i++)
 		SpinLockInit(&rsl_health->checks[i].mutex);
 }
@@ -136,5 +137,16 @@ rsl_check_retire(int index)
 	check->runner = 0;
 	pg_atomic_write_u32(&check->uid, 0);
 	pg_atomic_write_u32(&check->status, RSL_HEALTH_UNKNOWN);
+	SpinLockRelease(&check->mutex);
+}
+
+/* Totals restart at zero. */
+void
+rsl_check_reset_statistics(int index)
+{
+	rsl_check  *check = &rsl_health->checks[index];
+
+	SpinLockAcquire(&check->mutex);
+	check->runs = check->failures = check->timeouts = 0;
 	SpinLockRelease(&check->mutex);
 }

@@ -13,6 +13,7 @@
 #include "compat.h"
 
 #include "core/health_state.h"
+#include "core/xid_clock.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "shared/layout.h"
@@ -123,6 +124,11 @@ typedef struct rsl_health_shared
 	pg_atomic_uint32 npublished;
 	pg_atomic_uint32 status;	/* rsl_health_status of the whole */
 	pg_atomic_uint64 status_since;	/* TimestampTz */
+
+	/* of long_transactions */
+	slock_t		xid_clock_mutex;
+	rsl_xid_clock xid_clock;	/* xid_clock_mutex */
+
 	rsl_check	checks[FLEXIBLE_ARRAY_MEMBER];
 } rsl_health_shared;
 
@@ -142,5 +148,7 @@ extern int	rsl_check_by_name(Oid home_database, const char *name);
 /* Publishing: config lock held exclusively, or nobody else is there yet. */
 extern void rsl_check_put(int index, const rsl_check_policy *policy);
 extern void rsl_check_retire(int index);
+
+extern void rsl_check_reset_statistics(int index);
 
 #endif							/* RSL_SHARED_HEALTH_H */

@@ -29,7 +29,7 @@
 #include "compat.h"
 
 #include "catalog/pg_foreign_server.h"
-#include "libpq-fe.h"
+#include "policy/probe.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/breakers.h"
@@ -58,9 +58,6 @@
 
 /* how many servers at most are asked at once */
 #define MAX_PROBES			32
-
-/* names no file, not even one that libpq would warn of */
-#define NO_FILE				"/dev/null/none"
 
 typedef struct server_probe
 {
@@ -236,115 +233,22 @@ end_probe(int index, bool alive, const char *result)
 	rsl_breaker_probe_done(index, p->uid, p->generation, alive, result);
 }
 
-/*
- * The SQLSTATE at the end of a line, for with PQERRORS_SQLSTATE libpq says
- * "FATAL:  28000", the first word in the server's language.
- */
-static bool
-find_sqlstate(const char *message, char *sqlstate)
-{
-	bool		found = false;
-
-	while (*message)
-	{
-		size_t		length = strcspn(message, "\n");
-
-		if (length > 6 && message[length - 6] == ' ' &&
-			strspn(message + length - 5,
-				   "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") >= 5)
-		{
-			memcpy(sqlstate, message + length - 5, 5);
-			sqlstate[5] = '\0';
-			found = true;
-		}
-		message += length;
-		if (*message)
-			message++;
-	}
-	return found;
-}
-
 /* The connection came about or failed: what does that say of the server? */
 static void
 judge_probe(int index)
 {
-	PGconn	   *conn = probes[index].conn;
-	char		sqlstate[6];
 	char		result[32];
-	const char *message;
+	bool		alive = rsl_probe_judge(probes[index].conn,
+										probes[index].wants == PGRES_POLLING_OK,
+										result, sizeof(result));
 
-	if (probes[index].wants == PGRES_POLLING_OK)
-	{
-		end_probe(index, true, "alive");
-		return;
-	}
-	if (PQconnectionNeedsPassword(conn))
-	{
-		end_probe(index, true, "alive: password required");
-		return;
-	}
-	message = PQerrorMessage(conn);
-	if (find_sqlstate(message, sqlstate))
-	{
-		/* no room or memory; shutting down, crashed, starting up */
-		bool		alive = strncmp(sqlstate, "53", 2) != 0 &&
-			strcmp(sqlstate, "57P01") != 0 &&
-			strcmp(sqlstate, "57P02") != 0 && strcmp(sqlstate, "57P03") != 0;
-
-		snprintf(result, sizeof(result), "%sFATAL %s", alive ? "alive: " : "",
-				 sqlstate);
-		end_probe(index, alive, result);
-		return;
-	}
-
-	/*
-	 * What libpq says by itself is in the language and encoding of the
-	 * operating system's locale: names and error numbers are not.
-	 */
-	if (strstr(message, "GSSAPI") || strstr(message, "SSPI") ||
-		strstr(message, "SASL") || strstr(message, "SCRAM"))
-		end_probe(index, true, "alive: wants authentication");
-	else if (strstr(message, strerror(ECONNREFUSED)))
-		end_probe(index, false, "refused");
-	else
-		end_probe(index, false, "unreachable");
-}
-
-/*
- * Nothing secret is sent, so there is no need to know whom we talk to: where
- * certificates are to be verified, it will do that there is encryption.  Files
- * named by other options of the server are not at hand here, and those in the
- * home directory are for others.
- */
-static const char *
-choose_sslmode(const char *target)
-{
-	PQconninfoOption *options = PQconninfoParse(target, NULL);
-	const char *mode = NULL;
-
-	for (PQconninfoOption *o = options; o && o->keyword; o++)
-	{
-		if (strcmp(o->keyword, "sslmode") == 0 && o->val &&
-			strncmp(o->val, "verify-", strlen("verify-")) == 0)
-			mode = "require";
-	}
-	PQconninfoFree(options);
-	return mode;
-}
-
-static void
-ignore_notice(void *arg, const char *message)
-{
+	end_probe(index, alive, result);
 }
 
 /* Begin to ask.  Returns false if it has to be tried again later. */
 static bool
 start_probe(int index, uint32 uid, uint32 generation)
 {
-	static const char *const keywords[] = {"dbname", "user", "passfile", "gssencmode",
-	"application_name", "sslcert", "sslrootcert", "sslmode", NULL};
-	const char *values[] = {NULL, "resilience_probe", NO_FILE, "disable",
-	"resilience prober", NO_FILE, NO_FILE, NULL, NULL};
 	server_probe *p = &probes[index];
 	rsl_breaker *breaker = &rsl_breakers[index];
 	char		target[RSL_PROBE_TARGET_LEN];
@@ -360,12 +264,10 @@ start_probe(int index, uint32 uid, uint32 generation)
 
 	if (!AcquireExternalFD())
 		return false;
-	values[0] = target;
-	values[7] = choose_sslmode(target);
 	p->uid = uid;
 	p->generation = generation;
 	p->deadline = rsl_now_us() + patience;
-	p->conn = PQconnectStartParams(keywords, values, 1);
+	p->conn = rsl_probe_start(target);
 	if (p->conn == NULL)
 	{
 		ReleaseExternalFD();	/* out of memory */
@@ -373,8 +275,6 @@ start_probe(int index, uint32 uid, uint32 generation)
 	}
 	nprobes++;
 	p->verify = false;
-	(void) PQsetErrorVerbosity(p->conn, PQERRORS_SQLSTATE);
-	(void) PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
 	p->wants = PQstatus(p->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED :
 		PGRES_POLLING_WRITING;
 	if (p->wants == PGRES_POLLING_FAILED)
