@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "degradation/dimmer_tick.h"
 #include "health/components.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
@@ -328,6 +329,7 @@ look_at_load(void)
 	rsl_load_publish(&signals);
 	rsl_preempt_deposit(signals.admitted);
 	rsl_adaptive_tick(&signals);
+	rsl_dimmer_tick(signals.now, signals.cores, signals.on_cpu, signals.admitted);
 }
 
 static void
