@@ -12,16 +12,15 @@
 #include "compat.h"
 
 #include "core/breaker_state.h"
+#include "core/health_state.h"
 #include "health/looks.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/features.h"
 #include "shared/pool.h"
 #include "shared/runaway.h"
+#include "shared/workers.h"
 #include "utils/elog.h"
-
-/* a result counts for so many intervals, then nobody knows any more */
-#define STALE_INTERVALS		3
 
 /* a feature that is dimmed further than this is degraded; of 65536 */
 #define DIMMED_BELOW		(65536 * 9 / 10)
@@ -63,19 +62,6 @@ is_pressed(rsl_component_kind kind, int index, uint32 uid)
 	return RSL_ENTRY_UID(word) == uid && (word & RSL_ENTRY_PRESSED) != 0;
 }
 
-/* Has the launcher known a component in this status for so long? */
-static bool
-is_known_for(rsl_component_kind kind, int index, const rsl_look *look,
-			 int64 duration_us)
-{
-	rsl_board_entry *entry = rsl_board_entry_of(kind, index);
-	uint64		word = pg_atomic_read_u64(&entry->word);
-
-	return RSL_ENTRY_UID(word) == look->uid &&
-		RSL_ENTRY_STATUS(word) == look->status &&
-		look->now - (TimestampTz) pg_atomic_read_u64(&entry->since) > duration_us;
-}
-
 static bool
 look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 {
@@ -99,20 +85,21 @@ look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 	}
 	rsl_pool_get_numbers(&rsl_shmem->server, RSL_PRIORITY_LOW, &numbers);
 	if (mode == RSL_MODE_OBSERVE)
-		SAY(details, "resilience.mode is observe: nobody is refused; would have shed %u statements in the last second",
+		SAY(details, "resilience.mode is observe: would have refused %u in the last second",
 			shed);
 	else if (shed > 0)
-		SAY(details, "sheds: %u statements in the last second, %d wait, limit=%d",
-			shed, numbers.waiting, numbers.limit);
+		SAY(details, "refused in the last second: %u; waiting=%d limit=%d minimum_priority=%s",
+			shed, numbers.waiting, numbers.limit,
+			rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)));
 	else if (look->status != RSL_HEALTHY)
-		SAY(details, "long queue: %d wait, limit=%d, a newcomer waits %lld ms",
+		SAY(details, "long queue: waiting=%d limit=%d, a newcomer would wait %lld ms",
 			numbers.waiting, numbers.limit, (long long) numbers.retry_after_ms);
 	else if (pg_atomic_read_u64(&rsl_shmem->unmatched) > 0)
 		SAY(details, "%llu times a session matched more bulkheads than the %d that are enforced",
 			(unsigned long long) pg_atomic_read_u64(&rsl_shmem->unmatched),
 			RSL_MAX_MATCHES);
 	else if (rsl_server_is_loaded())
-		SAY(details, "loaded: %d wait, limit=%d", numbers.waiting,
+		SAY(details, "loaded: waiting=%d limit=%d", numbers.waiting,
 			numbers.limit);
 	return true;
 }
@@ -134,42 +121,119 @@ look_at_launcher(rsl_look *look, rsl_component *details)
 		if (looked_us == 0)
 			SAY(details, "has never looked: is max_worker_processes too low?");
 		else
-			SAY(details, "not heard of for %lld s: what is said here is as old",
+			SAY(details, "has not looked for %lld s: what others have here may be as old",
 				(long long) (age_us / 1000000));
 	}
 	else if (rsl_shmem->snapshot_stale)
 	{
 		look->status = RSL_DEGRADED;
-		SAY(details, "the snapshot file cannot be written: see the server log");
+		SAY(details, "the snapshot file of limits cannot be written: see the server log");
 	}
+	else
+		SAY(details, "a look at everything takes %.3f ms",
+			pg_atomic_read_u32(&rsl_health_board->look_ns) / 1e6);
 	return true;
 }
 
 /*
- * The prober writes down its coming and going; while there are breakers it
- * looks at least once a second.
+ * A worker that ought to be there, and is not?  It may be on its way: workers
+ * come some time after a start, and again a second after they died.
  */
+static bool
+is_missing(rsl_worker *worker, const rsl_look *look)
+{
+	TimestampTz last = (TimestampTz) Max(pg_atomic_read_u64(&worker->heartbeat),
+										 pg_atomic_read_u64(&rsl_health_board->first_look_at));
+
+	return worker->pid == 0 && last != 0 &&
+		look->now - last > RSL_LAUNCHER_DEAD_MS * INT64CONST(1000);
+}
+
+static long long
+seconds_since(TimestampTz then, const rsl_look *look)
+{
+	return (look->now - then) / USECS_PER_SEC;
+}
+
+/* While there are breakers the prober looks ten times a second. */
 static bool
 look_at_prober(rsl_look *look, rsl_component *details)
 {
-	int64		looked_us = (int64) pg_atomic_read_u64(&rsl_breakers_shmem->prober_looked);
-	int64		age_us = look->now_us - looked_us;
-	bool		here = pg_atomic_read_u32(&rsl_breakers_shmem->prober) != 0;
+	rsl_worker *worker = &rsl_workers->entries[RSL_WORKER_PROBER];
+	int64		age_us = look->now_us -
+		(int64) pg_atomic_read_u64(&rsl_breakers_shmem->prober_looked);
 	bool		breakers = pg_atomic_read_u32(&rsl_breakers_shmem->npublished) > 0;
 
 	look->uid = 1;
-	look->status = RSL_HEALTHY;
+	look->status = RSL_DEGRADED;
 	describe(details, "prober", InvalidOid);
-	if ((!here || breakers) &&
-		age_us > RSL_LAUNCHER_DEAD_MS * INT64CONST(1000))
+	if (is_missing(worker, look))
+		SAY(details, "does not run: servers of open breakers are not asked");
+	else if (rsl_worker_is_late(worker, look->now) ||
+			 (worker->pid != 0 && breakers &&
+			  age_us > RSL_LAUNCHER_DEAD_MS * INT64CONST(1000)))
+		SAY(details, "not heard of for %lld s: servers of open breakers are not asked",
+			(long long) (age_us / 1000000));
+	else
+		look->status = RSL_HEALTHY;
+	return true;
+}
+
+static bool
+look_at_endpoint(rsl_look *look, rsl_component *details)
+{
+	rsl_worker *worker = &rsl_workers->entries[RSL_WORKER_ENDPOINT];
+
+	if (worker->pid == 0 &&
+		(rsl_http_listen == NULL || rsl_http_listen[0] == '\0'))
+		return false;
+	look->uid = 1;
+	look->status = RSL_DEGRADED;
+	describe(details, "endpoint", InvalidOid);
+	if (is_missing(worker, look))
+		SAY(details, "does not run: nobody listens at resilience.http_listen");
+	else if (rsl_worker_is_late(worker, look->now))
+		SAY(details, "not heard of for %lld s",
+			seconds_since((TimestampTz) pg_atomic_read_u64(&worker->heartbeat), look));
+	else
+		look->status = RSL_HEALTHY;
+	return true;
+}
+
+/* Workers of databases come and go: they are one component together. */
+static bool
+look_at_database_workers(rsl_look *look, rsl_component *details)
+{
+	TimestampTz none_since = (TimestampTz) pg_atomic_read_u64(&rsl_workers->no_worker_since);
+	uint32		no_room = pg_atomic_read_u32(&rsl_workers->no_room);
+	int			here = 0;
+	int			late = 0;
+
+	for (int i = RSL_WORKER_DATABASE; i < RSL_BOARD_ENTRIES; i++)
 	{
-		look->status = RSL_DEGRADED;
-		if (here)
-			SAY(details, "not heard of for %lld s: servers of open breakers are not asked",
-				(long long) (age_us / 1000000));
-		else
-			SAY(details, "does not run: servers of open breakers are not asked");
+		rsl_worker *worker = &rsl_workers->entries[i];
+
+		if (worker->pid == 0)
+			continue;
+		here++;
+		if (rsl_worker_is_late(worker, look->now))
+			late++;
 	}
+	look->uid = 1;
+	look->status = none_since != 0 || no_room > 0 || late > 0 ?
+		RSL_DEGRADED : RSL_HEALTHY;
+	describe(details, "database workers", InvalidOid);
+	if (none_since != 0)
+		SAY(details, "no background worker was free for %lld s: raise max_worker_processes",
+			seconds_since(none_since, look));
+	else if (late > 0)
+		SAY(details, "%d of %d have not been heard of for longer than they may take",
+			late, here);
+	else if (no_room > 0)
+		SAY(details, "%u databases have the extension and no workers: there is room for %d",
+			no_room, RSL_MAX_DATABASES);
+	else
+		SAY(details, "running: %d", here);
 	return true;
 }
 
@@ -182,10 +246,28 @@ look_at_worker(int index, rsl_look *look, rsl_component *details)
 			return look_at_launcher(look, details);
 		case RSL_COMPONENT_PROBER:
 			return look_at_prober(look, details);
+		case RSL_COMPONENT_ENDPOINT:
+			return look_at_endpoint(look, details);
+		case RSL_COMPONENT_DATABASE_WORKERS:
+			return look_at_database_workers(look, details);
 		case RSL_NUM_WORKER_COMPONENTS:
 			break;
 	}
 	return false;
+}
+
+/* Should a check that has never run have run long ago? */
+static bool
+is_overdue(int index, const rsl_look *look, const rsl_health_config *config)
+{
+	rsl_board_entry *entry = rsl_board_entry_of(RSL_COMPONENT_HEALTH_CHECK, index);
+	uint64		word = pg_atomic_read_u64(&entry->word);
+	int64		known_us = look->now -
+		(TimestampTz) pg_atomic_read_u64(&entry->since);
+
+	return RSL_ENTRY_UID(word) == look->uid &&
+		RSL_ENTRY_STATUS(word) == RSL_HEALTH_UNKNOWN &&
+		rsl_health_is_stale(config, look->now_us - known_us, look->now_us);
 }
 
 /*
@@ -198,9 +280,7 @@ look_at_check(int index, rsl_look *look, rsl_component *details)
 {
 	rsl_check  *check = &rsl_health->checks[index];
 	const rsl_check_policy *policy = &check->policy;
-	int64		interval_us = policy->interval_ms * INT64CONST(1000);
-	int64		stale_us = STALE_INTERVALS * interval_us +
-		policy->timeout_ms * INT64CONST(1000);
+	rsl_health_config config = {.interval_us = policy->interval_ms * INT64CONST(1000)};
 	int64		last_run_us;
 
 	if (!check->published || !policy->enabled)
@@ -219,11 +299,11 @@ look_at_check(int index, rsl_look *look, rsl_component *details)
 	if (last_run_us == 0)
 	{
 		look->status = RSL_HEALTH_UNKNOWN;
-		look->ignored = !is_known_for(RSL_COMPONENT_HEALTH_CHECK, index, look,
-									  stale_us);
+		look->ignored = !is_overdue(index, look, &config);
 		SAY(details, "has not run yet");
 	}
-	else if (look->now_us - last_run_us > stale_us)
+	else if (look->status == RSL_HEALTH_UNKNOWN ||
+			 rsl_health_is_stale(&config, last_run_us, look->now_us))
 	{
 		look->status = RSL_HEALTH_UNKNOWN;
 		SAY(details, "stale: last run %lld s ago",

@@ -81,6 +81,7 @@ static uint32 shed_place = 0;
 
 static cause recovered;			/* the last one that has become healthy */
 static int64 better_since_us = 0;	/* 0 = the whole is not better */
+static int64 absence_us;		/* before this look, if that was long */
 
 static int64 last_sample_us = 0;
 static uint64 last_admitted;
@@ -270,16 +271,20 @@ weight_of(const rsl_look *look)
 	return RSL_DEGRADED;
 }
 
-/* Note the status of a component.  Returns whether it has changed. */
+/*
+ * Note the status of a component.  Returns whether it has changed; "from" is
+ * what it was then.
+ */
 static bool
-note_status(rsl_component_kind kind, int index, const rsl_look *look)
+note_status(rsl_board_entry *entry, const rsl_look *look,
+			rsl_health_status *from)
 {
-	rsl_board_entry *entry = rsl_board_entry_of(kind, index);
 	uint64		word = pg_atomic_read_u64(&entry->word);
 	bool		known = RSL_ENTRY_UID(word) == look->uid &&
 		pg_atomic_read_u64(&entry->since) != 0;
 
-	if (known && RSL_ENTRY_STATUS(word) == look->status)
+	*from = RSL_ENTRY_STATUS(word);
+	if (known && *from == look->status)
 		return false;
 	pg_atomic_write_u64(&entry->since, (uint64) look->now);
 	pg_write_barrier();
@@ -289,34 +294,92 @@ note_status(rsl_component_kind kind, int index, const rsl_look *look)
 	return known;
 }
 
+/* Event's values stand in double quotes. */
+static void
+without_quotes(char *text)
+{
+	for (; *text; text++)
+	{
+		if (*text == '"')
+			*text = '\'';
+	}
+}
+
+/* Who is it, and what does it say?  Config lock held. */
+static bool
+describe_cause(const cause *why, rsl_component *component)
+{
+	rsl_look	look;
+
+	look.now_us = rsl_now_us();
+	look.now = GetCurrentTimestamp();
+	if (why->uid == 0 || !rsl_look_at(why->kind, why->index, &look, component) ||
+		look.uid != why->uid)
+		return false;
+	component->status = look.status;
+	without_quotes(component->name);
+	without_quotes(component->message);
+	return true;
+}
+
 /*
- * Look at everything.  Returns what the whole would be, and the first of those
- * that make it so, by the newest change.  Config lock held.
+ * Others note what happens to a check, a breaker, a feature.  That a limit is
+ * not enough for long, and that a worker is missing, is seen only here.
+ * Config lock held.
+ */
+static void
+tell_change_of_component(const cause *who, rsl_health_status from)
+{
+	static const int event_kinds[RSL_NUM_COMPONENT_KINDS] = {
+		[RSL_COMPONENT_LOAD_SHEDDER] = RSL_EVENT_LOAD_SHEDDER,
+		[RSL_COMPONENT_WORKER] = RSL_EVENT_WORKER,
+		[RSL_COMPONENT_BULKHEAD] = RSL_EVENT_BULKHEAD
+	};
+	rsl_component component;
+
+	if (event_kinds[who->kind] == 0 || !describe_cause(who, &component))
+		return;
+	rsl_event(event_kinds[who->kind], component.database, component.name,
+			  rsl_health_status_name(from),
+			  rsl_health_status_name(component.status),
+			  component.message[0] ? "message=\"%s\"" : NULL,
+			  component.message);
+}
+
+/*
+ * Look at everything.  Returns what the whole would be; "worst" is who makes
+ * it so, of several the one that has changed last.  Config lock held.
  */
 static rsl_health_status
 look_at_components(rsl_look *look, cause *worst)
 {
 	rsl_health_status whole = RSL_HEALTHY;
 	TimestampTz newest = 0;
+	rsl_board_entry *entry = rsl_health_board->entries;
 
 	worst->uid = 0;
 	for (rsl_component_kind kind = 0; kind < RSL_NUM_COMPONENT_KINDS; kind++)
 	{
-		for (int i = 0; i < rsl_health_board->counts[kind]; i++)
+		for (int i = 0; i < rsl_health_board->counts[kind]; i++, entry++)
 		{
 			cause		me = {kind, i};
 			rsl_health_status weight;
+			rsl_health_status from;
 			TimestampTz since;
 
 			if (!rsl_look_at(kind, i, look, NULL))
 				continue;
 			me.uid = look->uid;
-			if (note_status(kind, i, look) && look->status == RSL_HEALTHY)
-				recovered = me;
+			if (note_status(entry, look, &from))
+			{
+				tell_change_of_component(&me, from);
+				if (look->status == RSL_HEALTHY)
+					recovered = me;
+			}
 			weight = weight_of(look);
 			if (weight == RSL_HEALTHY || weight < whole)
 				continue;
-			since = (TimestampTz) pg_atomic_read_u64(&rsl_board_entry_of(kind, i)->since);
+			since = (TimestampTz) pg_atomic_read_u64(&entry->since);
 			if (weight > whole || since > newest)
 			{
 				whole = weight;
@@ -329,38 +392,34 @@ look_at_components(rsl_look *look, cause *worst)
 }
 
 static void
-tell_change(rsl_health_status from, rsl_health_status to, const cause *why)
+tell_change_of_whole(rsl_health_status from, rsl_health_status to,
+					 const cause *why)
 {
-	rsl_look	look;
 	rsl_component component;
-	bool		found = false;
+	bool		found;
 
-	look.now_us = rsl_now_us();
-	look.now = GetCurrentTimestamp();
-	if (why->uid != 0)
+	if (from == RSL_HEALTH_UNKNOWN && to == RSL_HEALTHY)
 	{
-		LWLockAcquire(rsl_config_lock, LW_SHARED);
-		found = rsl_look_at(why->kind, why->index, &look, &component) &&
-			look.uid == why->uid;
-		LWLockRelease(rsl_config_lock);
+		rsl_event(RSL_EVENT_SERVER, InvalidOid, "health",
+				  rsl_health_status_name(from), rsl_health_status_name(to),
+				  "component=launcher kind=worker message=\"had not looked for %.1f s\"",
+				  absence_us / 1e6);
+		return;
 	}
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	found = describe_cause(why, &component);
+	LWLockRelease(rsl_config_lock);
 	if (found)
-	{
-		for (char *c = component.message; *c; c++)
-			*c = *c == '"' ? '\'' : *c;
-		for (char *c = component.name; *c; c++)
-			*c = *c == '"' ? '\'' : *c;
 		rsl_event(RSL_EVENT_SERVER, InvalidOid, "health",
 				  rsl_health_status_name(from), rsl_health_status_name(to),
 				  "component=\"%s\" kind=%s message=\"%s\"",
 				  component.name, rsl_component_kind_name(why->kind),
 				  component.message[0] ? component.message :
-				  rsl_health_status_name(look.status));
-	}
+				  rsl_health_status_name(component.status));
 	else
 		rsl_event(RSL_EVENT_SERVER, InvalidOid, "health",
 				  rsl_health_status_name(from), rsl_health_status_name(to),
-				  "message=\"a component that was not healthy is gone\"");
+				  "message=\"what was not healthy is gone\"");
 }
 
 /* Publish the whole: worse at once, better when it has been so for a while. */
@@ -383,8 +442,26 @@ judge_whole(rsl_health_status found, const cause *worst, const rsl_look *look)
 	pg_atomic_write_u32(&rsl_health->status, found);
 
 	/* that a server which has just started is well is no news */
-	if (before != RSL_HEALTH_UNKNOWN || found != RSL_HEALTHY)
-		tell_change(before, found, found == RSL_HEALTHY ? &recovered : worst);
+	if (before != RSL_HEALTH_UNKNOWN || found != RSL_HEALTHY || absence_us > 0)
+		tell_change_of_whole(before, found,
+							 found == RSL_HEALTHY ? &recovered : worst);
+}
+
+/*
+ * The launcher has not looked for so long that all said "unknown".  Nobody was
+ * there to note that as an event then.
+ */
+static void
+come_back(const rsl_look *look)
+{
+	pg_atomic_write_u32(&rsl_health->status, RSL_HEALTH_UNKNOWN);
+	pg_atomic_write_u64(&rsl_board_entry_of(RSL_COMPONENT_WORKER,
+											RSL_COMPONENT_LAUNCHER)->since,
+						(uint64) look->now);
+	rsl_event(RSL_EVENT_WORKER, InvalidOid, "launcher",
+			  rsl_health_status_name(RSL_UNHEALTHY),
+			  rsl_health_status_name(RSL_HEALTHY),
+			  "message=\"had not looked for %.1f s\"", absence_us / 1e6);
 }
 
 /*
@@ -444,6 +521,19 @@ take_sample(const rsl_look *look)
 	last_sample_us = look->now_us;
 }
 
+/* The moving average of the last ten looks or so. */
+static void
+note_duration(instr_time begin)
+{
+	uint32		average = pg_atomic_read_u32(&rsl_health_board->look_ns);
+	instr_time	duration;
+
+	INSTR_TIME_SET_CURRENT(duration);
+	INSTR_TIME_SUBTRACT(duration, begin);
+	pg_atomic_write_u32(&rsl_health_board->look_ns, (uint32)
+						(0.9 * average + 0.1 * INSTR_TIME_GET_DOUBLE(duration) * 1e9));
+}
+
 /* Called at each tick. */
 void
 rsl_health_tick(void)
@@ -451,6 +541,8 @@ rsl_health_tick(void)
 	rsl_look	look;
 	rsl_health_status found;
 	cause		worst;
+	instr_time	begin;
+	int64		before;
 
 	if (bulkhead_pressure == NULL)
 	{
@@ -464,7 +556,16 @@ rsl_health_tick(void)
 
 	look.now_us = rsl_now_us();
 	look.now = GetCurrentTimestamp();
+	INSTR_TIME_SET_CURRENT(begin);
 	pg_atomic_write_u32(&rsl_health_board->mode, rsl_mode_setting);
+	if (pg_atomic_read_u64(&rsl_health_board->first_look_at) == 0)
+		pg_atomic_write_u64(&rsl_health_board->first_look_at, (uint64) look.now);
+	before = (int64) pg_atomic_read_u64(&rsl_health_board->looked_us);
+	absence_us = before == 0 ? 0 : look.now_us - before;
+	if (absence_us > RSL_LAUNCHER_DEAD_MS * INT64CONST(1000))
+		come_back(&look);
+	else
+		absence_us = 0;
 	pg_atomic_write_u64(&rsl_health_board->looked_at, (uint64) look.now);
 	pg_atomic_write_u64(&rsl_health_board->looked_us, (uint64) look.now_us);
 
@@ -475,6 +576,7 @@ rsl_health_tick(void)
 	found = look_at_components(&look, &worst);
 	LWLockRelease(rsl_config_lock);
 	judge_whole(found, &worst, &look);
+	note_duration(begin);
 
 	if (look.now_us - last_sample_us >= SAMPLE_EVERY_US)
 		take_sample(&look);

@@ -46,6 +46,8 @@ typedef enum rsl_worker_component
 {
 	RSL_COMPONENT_LAUNCHER = 0,
 	RSL_COMPONENT_PROBER,
+	RSL_COMPONENT_ENDPOINT,
+	RSL_COMPONENT_DATABASE_WORKERS,
 	RSL_NUM_WORKER_COMPONENTS
 } rsl_worker_component;
 
@@ -90,9 +92,14 @@ typedef struct rsl_sample
 
 typedef struct rsl_board
 {
-	/* atomics: when the launcher has looked last */
+	/*
+	 * Atomics: when the launcher has looked last, first since the server's
+	 * start or crash, and how long that takes on average.
+	 */
 	pg_atomic_uint64 looked_us; /* microseconds, monotonic; 0 = never */
 	pg_atomic_uint64 looked_at; /* TimestampTz */
+	pg_atomic_uint64 first_look_at; /* TimestampTz */
+	pg_atomic_uint32 look_ns;
 
 	/* atomic: resilience.mode (rsl_mode) as the launcher has it */
 	pg_atomic_uint32 mode;
