@@ -76,6 +76,11 @@ feature_definitions_check(PG_FUNCTION_ARGS)
 					 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 					 trigger->tg_trigtuple : NULL,
 					 RelationGetDescr(trigger->tg_relation));
+	rsl_check_owner(definitions.kind, tuple,
+					TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+					trigger->tg_trigtuple : NULL,
+					RelationGetDescr(trigger->tg_relation), RSL_FCOL_OWNER,
+					RSL_FCOL_FALLBACK_SQL);
 	return PointerGetDatum(tuple);
 }
 

@@ -131,11 +131,13 @@ run(const rsl_check_policy *policy, const char *query, rsl_check_result *result)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		stop_timer();
-		if ((error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_our_cancel(error)) ||
-			error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if ((error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_our_cancel(error)) ||
+			error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
+			ReThrowError(error);
 
 		memset(result, 0, sizeof(*result));
 		result->status = RSL_UNHEALTHY;

@@ -145,29 +145,21 @@ rsl_parse_check_query(const char *query)
 	error_context_stack = callback.previous;
 }
 
+/* Does it, or any part of it, do more than read? */
 static bool
-locks_rows_or_writes(Query *query)
+locks_rows_or_writes(Node *node, void *context)
 {
-	ListCell   *cell;
-
-	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL ||
-		query->rowMarks != NIL || query->hasModifyingCTE)
-		return true;
-	foreach(cell, query->cteList)
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
 	{
-		CommonTableExpr *cte = lfirst_node(CommonTableExpr, cell);
+		Query	   *query = (Query *) node;
 
-		if (locks_rows_or_writes(castNode(Query, cte->ctequery)))
-			return true;
+		return query->commandType != CMD_SELECT || query->utilityStmt != NULL ||
+			query->rowMarks != NIL ||
+			query_tree_walker(query, locks_rows_or_writes, context, 0);
 	}
-	foreach(cell, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
-
-		if (rte->rtekind == RTE_SUBQUERY && locks_rows_or_writes(rte->subquery))
-			return true;
-	}
-	return false;
+	return expression_tree_walker(node, locks_rows_or_writes, context);
 }
 
 static rsl_query_result
@@ -179,7 +171,7 @@ analyze(const char *query)
 	int			ncolumns = 0;
 	ListCell   *cell;
 
-	if (locks_rows_or_writes(analyzed))
+	if (locks_rows_or_writes((Node *) analyzed, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the query of a health check must only read"),
@@ -233,8 +225,13 @@ judge_row(const rsl_check_policy *policy, HeapTuple row, TupleDesc desc,
 	bool		isnull;
 	Datum		datum;
 
+	/* "SELECT *" of a table that has changed */
 	if (desc->natts < 1 || desc->natts > 2)
-		raise_columns(psprintf("columns=%d", desc->natts));
+	{
+		result->status = RSL_UNHEALTHY;
+		rsl_check_say(result, "the query returned %d columns", desc->natts);
+		return;
+	}
 	type = TupleDescAttr(desc, 0)->atttypid;
 	datum = SPI_getbinval(row, desc, 1, &isnull);
 	if (isnull)
@@ -265,7 +262,11 @@ judge_row(const rsl_check_policy *policy, HeapTuple row, TupleDesc desc,
 						  result->value, warning);
 	}
 	else
-		raise_columns(psprintf("column=1 type=%s", format_type_be(type)));
+	{
+		result->status = RSL_UNHEALTHY;
+		rsl_check_say(result, "the query returned neither a boolean nor a number, but type %s",
+					  format_type_be(type));
+	}
 
 	if (desc->natts == 2)
 	{

@@ -143,92 +143,150 @@ bulkhead_definitions_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/*
- * A role that a bulkhead or runaway rule names cannot be dropped, like one that a row
- * security policy names: otherwise the bulkhead would limit nobody without a
- * word, or, after a restore, somebody else.
- */
-static void
-check_role_unused(Oid role)
+/* A definition that a role has to be kept for. */
+typedef struct role_use
 {
+	Oid			home_database;	/* InvalidOid = none was found */
+	const char *as;				/* "condition" or "owner" */
+	const char *kind;			/* "bulkhead" */
 	char		name[NAMEDATALEN];
-	Oid			home = InvalidOid;
-	bool		is_rule = false;
+} role_use;
 
-	/* what this transaction has done to its own database's definitions */
-	if (definitions_changed)
+static void
+note_use(role_use *use, Oid home_database, const char *as, const char *kind,
+		 const char *name)
+{
+	use->home_database = home_database;
+	use->as = as;
+	use->kind = kind;
+	strlcpy(use->name, name, NAMEDATALEN);
+}
+
+/* Does the policy belong to this role?  Those of some kinds have an owner. */
+static bool
+is_owner(const rsl_kind *kind, const void *policy, Oid role)
+{
+	return kind->owner_offset > 0 &&
+		*(const Oid *) ((const char *) policy + kind->owner_offset) == role;
+}
+
+/* What this transaction has done to its own database's definitions. */
+static void
+find_use_in_tables(Oid role, role_use *use)
+{
+	rsl_publication *mine = rsl_empty_publication(MyDatabaseId);
+	Oid			relid = rsl_definitions_relation();
+
+	if (OidIsValid(relid))
+		rsl_read_definitions(mine, relid);
+	for (int p = 0; p < mine->npolicies; p++)
 	{
-		rsl_publication *mine = rsl_empty_publication(MyDatabaseId);
-		Oid			relid = rsl_definitions_relation();
+		if (mine->policies[p].conditions.role == role)
+			note_use(use, MyDatabaseId, "condition", "bulkhead",
+					 mine->policies[p].name);
+	}
+	rsl_read_runaway_rules(&mine->runaway);
+	for (int p = 0; p < mine->runaway.npolicies; p++)
+	{
+		if (mine->runaway.policies[p].conditions.role == role)
+			note_use(use, MyDatabaseId, "condition", "runaway rule",
+					 mine->runaway.policies[p].name);
+	}
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		rsl_definition_set set;
 
-		if (OidIsValid(relid))
-			rsl_read_definitions(mine, relid);
-		for (int p = 0; p < mine->npolicies; p++)
+		rsl_read_set(rsl_kinds[k], &set);
+		for (int p = 0; p < set.npolicies; p++)
 		{
-			if (mine->policies[p].conditions.role == role)
-			{
-				home = MyDatabaseId;
-				strlcpy(name, mine->policies[p].name, sizeof(name));
-			}
-		}
-		rsl_read_runaway_rules(&mine->runaway);
-		for (int p = 0; p < mine->runaway.npolicies; p++)
-		{
-			if (mine->runaway.policies[p].conditions.role == role)
-			{
-				home = MyDatabaseId;
-				is_rule = true;
-				strlcpy(name, mine->runaway.policies[p].name, sizeof(name));
-			}
+			const void *policy = set.policies + p * rsl_kinds[k]->policy_size;
+
+			if (is_owner(rsl_kinds[k], policy, role))
+				note_use(use, MyDatabaseId, "owner", rsl_kinds[k]->singular,
+						 ((const rsl_policy_head *) policy)->name);
 		}
 	}
+}
 
+/* What is in force, but for a database whose tables were looked at. */
+static void
+find_use_in_force(Oid role, Oid but, role_use *use)
+{
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 	{
-		if (rsl_bulkheads[i].published &&
-			rsl_bulkheads[i].policy.conditions.role == role &&
-			!(definitions_changed &&
-			  rsl_bulkheads[i].policy.home_database == MyDatabaseId))
-		{
-			home = rsl_bulkheads[i].policy.home_database;
-			strlcpy(name, rsl_bulkheads[i].policy.name, sizeof(name));
-			is_rule = false;
-			break;
-		}
+		rsl_bulkhead_policy *policy = &rsl_bulkheads[i].policy;
+
+		if (rsl_bulkheads[i].published && policy->conditions.role == role &&
+			policy->home_database != but)
+			note_use(use, policy->home_database, "condition", "bulkhead",
+					 policy->name);
 	}
 	for (int i = 0; i < rsl_runaway->max_rules; i++)
 	{
 		rsl_runaway_policy *policy = &rsl_runaway->rules[i].policy;
 
 		if (rsl_runaway->rules[i].published &&
-			policy->conditions.role == role &&
-			!(definitions_changed && policy->home_database == MyDatabaseId))
+			policy->conditions.role == role && policy->home_database != but)
+			note_use(use, policy->home_database, "condition", "runaway rule",
+					 policy->name);
+	}
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+	{
+		int			capacity = rsl_kinds[k]->capacity();
+
+		for (int i = 0; i < capacity; i++)
 		{
-			home = policy->home_database;
-			strlcpy(name, policy->name, sizeof(name));
-			is_rule = true;
-			break;
+			const rsl_policy_head *policy = rsl_kinds[k]->published(i);
+
+			if (policy && is_owner(rsl_kinds[k], policy, role) &&
+				policy->home_database != but)
+				note_use(use, policy->home_database, "owner",
+						 rsl_kinds[k]->singular, policy->name);
 		}
 	}
 	LWLockRelease(rsl_config_lock);
+}
 
-	if (OidIsValid(home))
+/*
+ * A role that a bulkhead or runaway rule names cannot be dropped, like one
+ * that a row security policy names: otherwise the bulkhead would limit nobody
+ * without a word, or, after a restore, somebody else.  Nor can one that owns a
+ * health check or a feature: their SQL would run as nobody, or as whoever gets
+ * that OID.
+ */
+static void
+check_role_unused(Oid role)
+{
+	role_use	use = {InvalidOid};
+	char	   *database;
+	char		function[NAMEDATALEN];
+
+	if (definitions_changed)
+		find_use_in_tables(role, &use);
+	find_use_in_force(role, definitions_changed ? MyDatabaseId : InvalidOid, &use);
+	if (!OidIsValid(use.home_database))
+		return;
+
+	/* "runaway rule": drop_runaway_rule() */
+	strlcpy(function, use.kind, sizeof(function));
+	for (char *c = function; *c; c++)
 	{
-		char	   *database = get_database_name(home);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("role \"%s\" cannot be dropped because a %s depends on it",
-						GetUserNameFromId(role, false),
-						is_rule ? "runaway rule" : "bulkhead"),
-				 errdetail("condition of %s \"%s\" in database \"%s\"",
-						   is_rule ? "runaway rule" : "bulkhead", name,
-						   database ? database : "?"),
-				 is_rule ?
-				 errhint("Drop the runaway rule there with resilience.drop_runaway_rule(), or alter it.") :
-				 errhint("Drop the bulkhead there with resilience.drop_bulkhead(), or alter it.")));
+		if (*c == ' ')
+			*c = '_';
 	}
+	database = get_database_name(use.home_database);
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("role \"%s\" cannot be dropped because a %s depends on it",
+					GetUserNameFromId(role, false), use.kind),
+			 errdetail("%s of %s \"%s\" in database \"%s\"",
+					   use.as, use.kind, use.name, database ? database : "?"),
+			 strcmp(use.as, "owner") == 0 ?
+			 errhint("Drop the %s there with resilience.drop_%s(); or let another role give it its SQL again with resilience.alter_%s(), and become its owner.",
+					 use.kind, function, function) :
+			 errhint("Drop the %s there with resilience.drop_%s(), or alter it.",
+					 use.kind, function)));
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -23,11 +24,15 @@
 #include "executor/spi.h"
 #include "policy/definitions.h"
 #include "policy/publish.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 char *
@@ -405,4 +410,53 @@ rsl_definition_trigger_row(FunctionCallInfo fcinfo, const char *function)
 						function)));
 	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 		trigger->tg_newtuple : trigger->tg_trigtuple;
+}
+
+static bool
+same_column(HeapTuple tuple, HeapTuple old, TupleDesc desc, int column)
+{
+	Form_pg_attribute attribute = TupleDescAttr(desc, column - 1);
+	bool		isnull;
+	bool		old_isnull;
+	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+	Datum		old_value = heap_getattr(old, column, desc, &old_isnull);
+
+	if (isnull || old_isnull)
+		return isnull == old_isnull;
+	return datum_image_eq(value, old_value, attribute->attbyval,
+						  attribute->attlen);
+}
+
+/*
+ * For the triggers of tables whose rows have SQL that runs as the row's owner.
+ *
+ * Whoever may write the table, but is no superuser, must not have SQL run as
+ * somebody else; the functions write it as the table's owner.  And the owner
+ * is kept from being dropped until the definition is published, and can be
+ * seen by whoever wants to drop the role.
+ */
+void
+rsl_check_owner(const char *kind, HeapTuple tuple, HeapTuple old,
+				TupleDesc desc, int owner_column, int sql_column)
+{
+	bool		isnull;
+	Oid			owner = DatumGetObjectId(heap_getattr(tuple, owner_column, desc, &isnull));
+
+	if (isnull)
+		return;					/* the column's constraint will say so */
+	LockSharedObject(AuthIdRelationId, owner, 0, AccessShareLock);
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", owner),
+				 errhint("The owner of a %s must be an existing role.", kind)));
+	if (old && same_column(tuple, old, desc, owner_column) &&
+		same_column(tuple, old, desc, sql_column))
+		return;
+	if (!superuser() && !has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to have SQL of a %s run as role \"%s\"",
+						kind, GetUserNameFromId(owner, false)),
+				 errhint("Use a role that you are a member of.")));
 }

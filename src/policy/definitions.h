@@ -70,5 +70,7 @@ extern bool rsl_definition_delete(const rsl_definition_table *table,
 								  Datum name, bool if_exists);
 extern HeapTuple rsl_definition_trigger_row(FunctionCallInfo fcinfo,
 											const char *function);
+extern void rsl_check_owner(const char *kind, HeapTuple tuple, HeapTuple old,
+							TupleDesc desc, int owner_column, int sql_column);
 
 #endif							/* RSL_POLICY_DEFINITIONS_H */

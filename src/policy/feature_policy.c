@@ -97,6 +97,7 @@ const rsl_kind rsl_feature_kind = {
 	.plural = "features",
 	.setting = "resilience.max_features",
 	.policy_size = sizeof(rsl_feature_policy),
+	.owner_offset = offsetof(rsl_feature_policy, owner),
 	.capacity = feature_capacity,
 	.published = feature_published,
 	.from_tuple = feature_from_tuple,

@@ -89,6 +89,7 @@ const rsl_kind rsl_health_check_kind = {
 	.plural = "health checks",
 	.setting = "resilience.max_health_checks",
 	.policy_size = sizeof(rsl_check_policy),
+	.owner_offset = offsetof(rsl_check_policy, owner),
 	.capacity = capacity,
 	.published = published,
 	.from_tuple = from_tuple,

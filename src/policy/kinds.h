@@ -28,6 +28,7 @@ typedef struct rsl_kind
 	const char *plural;
 	const char *setting;		/* that gives the room */
 	Size		policy_size;
+	Size		owner_offset;	/* of the owner's Oid in a policy; 0 = none */
 
 	/* how many entries there are */
 	int			(*capacity) (void);
