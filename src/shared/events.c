@@ -74,6 +74,10 @@ append_text(char *texts, int used, const char *word)
 	return Min(used + length + 1, RSL_EVENT_TEXT_LEN - 1);
 }
 
+static void note(rsl_event_kind kind, Oid database, const char *object,
+				 const char *from, const char *to, bool logged,
+				 const char *format, va_list args) pg_attribute_printf(7, 0);
+
 static void
 note(rsl_event_kind kind, Oid database, const char *object,
 	 const char *from, const char *to, bool logged,
