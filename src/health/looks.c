@@ -62,6 +62,26 @@ is_pressed(rsl_component_kind kind, int index, uint32 uid)
 	return RSL_ENTRY_UID(word) == uid && (word & RSL_ENTRY_PRESSED) != 0;
 }
 
+int64
+rsl_longest_wait_us(TimestampTz now)
+{
+	int64		longest = 0;
+
+	for (int i = 0; i < rsl_shmem->nsessions; i++)
+	{
+		rsl_session *session = &rsl_sessions[i];
+		TimestampTz start;
+
+		if (session->pid == 0 ||
+			(int32) pg_atomic_read_u32(&session->waiting_for) != RSL_SERVER_POOL)
+			continue;
+		start = session->wait_start;
+		if (start != 0)
+			longest = Max(longest, now - start);
+	}
+	return longest;
+}
+
 static bool
 look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 {
@@ -92,8 +112,9 @@ look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 			shed, numbers.waiting, numbers.limit,
 			rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)));
 	else if (look->status != RSL_HEALTHY)
-		SAY(details, "long queue: waiting=%d limit=%d, a newcomer would wait %lld ms",
-			numbers.waiting, numbers.limit, (long long) numbers.retry_after_ms);
+		SAY(details, "long queue: waiting=%d limit=%d, the longest wait is %lld ms",
+			numbers.waiting, numbers.limit,
+			(long long) (rsl_longest_wait_us(look->now) / 1000));
 	else if (pg_atomic_read_u64(&rsl_shmem->unmatched) > 0)
 		SAY(details, "%llu times a session matched more bulkheads than the %d that are enforced",
 			(unsigned long long) pg_atomic_read_u64(&rsl_shmem->unmatched),
@@ -442,7 +463,7 @@ look_at_feature(int index, rsl_look *look, rsl_component *details)
 	SpinLockRelease(&feature->mutex);
 	if (state != RSL_FEATURE_ON)
 		SAY(details, "%s%s%s", state == RSL_FEATURE_DEGRADED ? "degraded" :
-			by_command ? "off by set_feature()" : "off",
+			by_command ? "off by command" : "off",
 			reason[0] ? ": " : "", reason);
 	else if (dimmer < 65536)
 		SAY(details, "dimmed: %.0f %% of calls are served in full",

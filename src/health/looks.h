@@ -27,6 +27,9 @@ typedef struct rsl_look
 	TimestampTz since;			/* if the component knows; 0 = ask the board */
 } rsl_look;
 
+/* For how long has somebody been waiting for the server-wide limit? */
+extern int64 rsl_longest_wait_us(TimestampTz now);
+
 extern const char *rsl_component_kind_name(rsl_component_kind kind);
 
 /*

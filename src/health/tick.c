@@ -71,6 +71,7 @@ typedef struct cause
 	uint32		uid;			/* 0 = nobody */
 } cause;
 
+static bool first_look = true;	/* of this process */
 static pressure *bulkhead_pressure = NULL;
 static bool *pool_waits;		/* by index of the bulkhead */
 static check_run *check_runs;
@@ -99,7 +100,8 @@ is_pressed(pressure *p, uint32 uid, uint64 refused, bool waiting)
 	if (p->uid != uid)
 	{
 		p->uid = uid;
-		p->refused = refused;
+		/* a new bulkhead's counter began at zero */
+		p->refused = first_look ? refused : 0;
 		p->waiting = 0;
 		p->quiet = QUIET_LOOKS;
 	}
@@ -178,20 +180,20 @@ look_at_pressure_of_bulkheads(void)
 	}
 }
 
-/* A queue is long when a newcomer waits for half of what he may wait. */
+/* A queue is long when somebody has waited for half of the longest wait. */
 static bool
-queue_is_long(void)
+queue_is_long(TimestampTz now)
 {
-	rsl_pool_numbers numbers;
+	int64		longest_us;
 
 	if ((pg_atomic_read_u64(&rsl_shmem->server.word) & RSL_WAIT_MASK) == 0)
 		return false;
-	rsl_pool_get_numbers(&rsl_shmem->server, RSL_PRIORITY_LOW, &numbers);
-	return numbers.waiting > 0 && numbers.retry_after_ms > rsl_max_wait / 2;
+	longest_us = rsl_longest_wait_us(now);
+	return longest_us > 0 && longest_us > rsl_max_wait * INT64CONST(500);
 }
 
 static void
-look_at_pressure_of_shedder(void)
+look_at_pressure_of_shedder(TimestampTz now)
 {
 	uint64		refused = refused_by_shedder();
 	uint64		before = shedder_pressure.refused;
@@ -204,7 +206,7 @@ look_at_pressure_of_shedder(void)
 		sum += shed_by_tick[i];
 	pg_atomic_write_u32(&rsl_health_board->shed, sum);
 	note_pressure(RSL_COMPONENT_LOAD_SHEDDER, 0, 1,
-				  is_pressed(&shedder_pressure, 1, refused, queue_is_long()));
+				  is_pressed(&shedder_pressure, 1, refused, queue_is_long(now)));
 }
 
 /*
@@ -445,6 +447,7 @@ judge_whole(rsl_health_status found, const cause *worst, const rsl_look *look)
 	if (before != RSL_HEALTH_UNKNOWN || found != RSL_HEALTHY || absence_us > 0)
 		tell_change_of_whole(before, found,
 							 found == RSL_HEALTHY ? &recovered : worst);
+	recovered.uid = 0;
 }
 
 /*
@@ -571,12 +574,13 @@ rsl_health_tick(void)
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	look_at_pressure_of_bulkheads();
-	look_at_pressure_of_shedder();
+	look_at_pressure_of_shedder(look.now);
 	look_for_panic();
 	found = look_at_components(&look, &worst);
 	LWLockRelease(rsl_config_lock);
 	judge_whole(found, &worst, &look);
 	note_duration(begin);
+	first_look = false;
 
 	if (look.now_us - last_sample_us >= SAMPLE_EVERY_US)
 		take_sample(&look);
