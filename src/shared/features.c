@@ -7,7 +7,9 @@
  */
 #include "compat.h"
 
+#include "client_port.h"
 #include "policy/settings.h"
+#include "shared/events.h"
 #include "shared/features.h"
 #include "shared/pool.h"
 #include "utils/timestamp.h"
@@ -47,6 +49,7 @@ rsl_parse_load_state(const char *word)
 Size
 rsl_features_shmem_size(void)
 {
+	StaticAssertStmt(sizeof(rsl_feature) == 704, "see features.h");
 	return CACHELINEALIGN(add_size(offsetof(rsl_features_shared, features),
 								   mul_size(sizeof(rsl_feature),
 											rsl_max_features)));
@@ -69,6 +72,11 @@ rsl_features_shmem_init(void)
 		rsl_feature *feature = &rsl_features->features[i];
 
 		SpinLockInit(&feature->mutex);
+		pg_atomic_init_u32(&feature->uid, 0);
+		pg_atomic_init_u32(&feature->state, RSL_FEATURE_ON);
+		pg_atomic_init_u32(&feature->minimum_priority, (uint32) -1);
+		pg_atomic_init_u32(&feature->dimmer, RSL_DIMMER_ONE);
+		pg_atomic_init_u32(&feature->trials, 0);
 		pg_atomic_init_u64(&feature->evaluations, 0);
 		pg_atomic_init_u64(&feature->degraded, 0);
 		pg_atomic_init_u64(&feature->fallbacks, 0);
@@ -120,53 +128,129 @@ rsl_feature_by_name(Oid home_database, const char *name)
 	return found;
 }
 
-/* Put a policy into force.  What a command says holds at once. */
+void
+rsl_feature_reset_statistics(int index)
+{
+	rsl_feature *feature = &rsl_features->features[index];
+
+	pg_atomic_write_u64(&feature->evaluations, 0);
+	pg_atomic_write_u64(&feature->degraded, 0);
+	pg_atomic_write_u64(&feature->fallbacks, 0);
+	pg_atomic_write_u64(&feature->fallback_failures, 0);
+	pg_atomic_write_u64(&feature->primary_failures, 0);
+}
+
+/* Enter a state, for a reason ("" = none).  Config lock held. */
+void
+rsl_feature_set_state(rsl_feature *feature, rsl_feature_state state,
+					  const char *reason)
+{
+	SpinLockAcquire(&feature->mutex);
+	feature->since = GetCurrentTimestamp();
+	feature->since_us = rsl_now_us();
+	strlcpy(feature->reason, reason, RSL_FEATURE_REASON_LEN);
+	pg_atomic_write_u32(&feature->state, state);
+	SpinLockRelease(&feature->mutex);
+}
+
+/* Forget what was seen of a check or a breaker. */
+static void
+forget_looks(rsl_hysteresis *looks)
+{
+	memset(looks, 0, sizeof(*looks));
+}
+
+/*
+ * A command has changed the state: say so.  There is a user unless a worker
+ * found the change, on a standby.
+ */
+static void
+note_command(const rsl_feature_policy *policy, uint32 from, uint32 to,
+			 const char *reason)
+{
+	char		by[NAMEDATALEN];
+	char		why[RSL_FEATURE_REASON_LEN];
+
+	strlcpy(by, MyProcPort ? MyProcPort->user_name : "", sizeof(by));
+	strlcpy(why, reason, sizeof(why));
+	/* pairs quote with double quotes only */
+	for (char *c = by; *c; c++)
+		*c = *c == '"' ? '\'' : *c;
+	for (char *c = why; *c; c++)
+		*c = *c == '"' ? '\'' : *c;
+	rsl_event(RSL_EVENT_FEATURE, policy->home_database, policy->name,
+			  rsl_feature_state_name(from), rsl_feature_state_name(to),
+			  "cause=command by=\"%s\" reason=\"%s\"", by, why);
+}
+
+/*
+ * Put a policy into force.  What a command says holds at once: a feature that
+ * is switched on begins without bad looks, and one that is uncoupled is on.
+ */
 void
 rsl_feature_put(int index, const rsl_feature_policy *policy)
 {
 	rsl_feature *feature = &rsl_features->features[index];
 	bool		is_new = !feature->published;
-	TimestampTz now = GetCurrentTimestamp();
+	bool		expired = policy->expires_at <= GetCurrentTimestamp();
+	uint32		before = pg_atomic_read_u32(&feature->state);
 	uint32		state;
+	const char *reason;
 
 	if (is_new)
 	{
-		pg_atomic_write_u64(&feature->evaluations, 0);
-		pg_atomic_write_u64(&feature->degraded, 0);
-		pg_atomic_write_u64(&feature->fallbacks, 0);
-		pg_atomic_write_u64(&feature->fallback_failures, 0);
-		pg_atomic_write_u64(&feature->primary_failures, 0);
-		pg_atomic_write_u32(&feature->dimmer, 65536);
-		pg_atomic_write_u32(&feature->state, RSL_FEATURE_ON);
+		rsl_feature_reset_statistics(index);
+		before = RSL_FEATURE_ON;
+		feature->by_load = false;
+		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ONE);
 	}
+	if (is_new || before == RSL_FEATURE_OFF || !policy->enabled || expired ||
+		strcmp(feature->policy.health_check, policy->health_check) != 0)
+	{
+		forget_looks(&feature->by_check);
+		feature->last_look = 0;
+	}
+	if (is_new || before == RSL_FEATURE_OFF || !policy->enabled || expired ||
+		strcmp(feature->policy.breaker, policy->breaker) != 0)
+	{
+		forget_looks(&feature->by_breaker);
+		feature->next_look = 0;
+		pg_atomic_write_u32(&feature->trials, 0);
+	}
+
 	feature->policy = *policy;
 	feature->published = true;
 	if (!policy->dimmable)
-		pg_atomic_write_u32(&feature->dimmer, 65536);
+		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ONE);
 	pg_atomic_write_u32(&feature->minimum_priority,
 						(uint32) policy->minimum_priority);
 
-	state = pg_atomic_read_u32(&feature->state);
-	if (!policy->enabled || policy->expires_at <= now)
+	reason = policy->reason;
+	if (!policy->enabled)
 		state = RSL_FEATURE_OFF;
-	else if (state == RSL_FEATURE_OFF)
-		state = RSL_FEATURE_ON;
-	SpinLockAcquire(&feature->mutex);
-	if (is_new || state != pg_atomic_read_u32(&feature->state))
+	else if (expired)
 	{
-		feature->since = now;
-		feature->since_us = rsl_now_us();
-		feature->bad = feature->good = 0;
+		state = RSL_FEATURE_OFF;
+		reason = "expired";
 	}
-	if (state == RSL_FEATURE_OFF)
-		strlcpy(feature->reason, policy->enabled ? "expired" : policy->reason,
-				RSL_FEATURE_REASON_LEN);
-	else if (state == RSL_FEATURE_ON)
-		strlcpy(feature->reason, policy->reason, RSL_FEATURE_REASON_LEN);
-	pg_atomic_write_u32(&feature->state, state);
-	SpinLockRelease(&feature->mutex);
+	else if (feature->by_check.is_bad || feature->by_breaker.is_bad)
+		state = RSL_FEATURE_DEGRADED;
+	else
+		state = RSL_FEATURE_ON;
+
+	if (is_new || state != before)
+		rsl_feature_set_state(feature, state, reason);
+	else if (state != RSL_FEATURE_DEGRADED)
+	{
+		/* the same state, maybe for another reason */
+		SpinLockAcquire(&feature->mutex);
+		strlcpy(feature->reason, reason, RSL_FEATURE_REASON_LEN);
+		SpinLockRelease(&feature->mutex);
+	}
 	if (is_new)
 		pg_atomic_write_u32(&feature->uid, ++rsl_features->last_uid);
+	else if (state != before)
+		note_command(policy, before, state, reason);
 }
 
 void

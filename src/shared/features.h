@@ -4,8 +4,8 @@
  *		Features and degradations in shared memory.
  *
  * Features are read without a lock by everybody who asks whether one is
- * enabled; the launcher moves their states ten times a second.  About 560
- * bytes for each feature, 600 for each degradation.
+ * enabled; the launcher moves their states ten times a second.  704 bytes for
+ * each feature, about 600 for each degradation.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,12 +14,17 @@
 
 #include "compat.h"
 
+#include "core/hysteresis.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "shared/layout.h"
 #include "storage/spin.h"
 
-#define RSL_FEATURE_REASON_LEN		64
+/* bytes kept of a reason, with the final zero */
+#define RSL_FEATURE_REASON_LEN		128
+
+/* rsl_feature.dimmer of a feature that is served in full */
+#define RSL_DIMMER_ONE				65536
 
 typedef enum rsl_feature_state
 {
@@ -51,20 +56,45 @@ typedef struct rsl_feature_policy
 
 typedef struct rsl_feature
 {
-	/* config lock */
-	rsl_feature_policy policy;
-	bool		published;
-
 	/*
-	 * Atomics, written by whoever publishes and by the launcher, read by
-	 * every call: names this use of the entry, 0 = free; the state
-	 * (rsl_feature_state); the priority that the load asks for, -1 = none;
-	 * the share of calls that is served in full, of 65536.
+	 * A cache line of its own, read by every call.  Atomics, written by
+	 * whoever publishes and by the launcher: names this use of the entry, 0 =
+	 * free; the state (rsl_feature_state); the priority that the load asks
+	 * for, -1 = none; the share of calls that is served in full, of 65536.
 	 */
 	pg_atomic_uint32 uid;
 	pg_atomic_uint32 state;
 	pg_atomic_uint32 minimum_priority;
 	pg_atomic_uint32 dimmer;
+
+	/*
+	 * Atomic: how many calls may still pass although the feature is degraded,
+	 * so that the breaker it is coupled to gets its trials.  Set by the
+	 * launcher, counted down by who passes.
+	 */
+	pg_atomic_uint32 trials;
+
+	/* config lock */
+	rsl_feature_policy policy pg_attribute_aligned(64);
+	bool		published;
+
+	/*
+	 * What the launcher has seen; it writes this under the config lock
+	 * shared, publishers under the same lock exclusive.
+	 */
+	rsl_hysteresis by_check;
+	rsl_hysteresis by_breaker;
+	TimestampTz last_look;		/* end of the check's run that was seen last */
+	int64		next_look;		/* at the breaker; us, monotonic */
+	bool		by_load;		/* an event has told that the load limits it */
+	int64		loaded_us;		/* when it was last seen to; monotonic */
+
+	slock_t		mutex;
+
+	/* mutex */
+	TimestampTz since;			/* of the state */
+	int64		since_us;		/* monotonic */
+	char		reason[RSL_FEATURE_REASON_LEN]; /* of the state; "" = none */
 
 	/* atomics: totals since the last reset_statistics() */
 	pg_atomic_uint64 evaluations;
@@ -72,16 +102,21 @@ typedef struct rsl_feature
 	pg_atomic_uint64 fallbacks;
 	pg_atomic_uint64 fallback_failures;
 	pg_atomic_uint64 primary_failures;
+}			pg_attribute_aligned(64)
+rsl_feature;
 
-	slock_t		mutex;
+/*
+ * The dimmer's decision about one call: "hash" is that of a key, which makes
+ * it the same for all calls with that key, or any random number.  Who was
+ * served with a smaller share is served with a larger one.
+ */
+static inline bool
+rsl_feature_serves(const rsl_feature *feature, uint32 hash)
+{
+	uint32		share = pg_atomic_read_u32((pg_atomic_uint32 *) &feature->dimmer);
 
-	/* mutex */
-	TimestampTz since;			/* of the state */
-	int64		since_us;		/* monotonic */
-	uint32		bad;			/* looks in a row */
-	uint32		good;
-	char		reason[RSL_FEATURE_REASON_LEN]; /* of the state */
-} rsl_feature;
+	return likely(share >= RSL_DIMMER_ONE) || (hash >> 16) < share;
+}
 
 typedef struct rsl_features_shared
 {
@@ -160,6 +195,9 @@ extern void rsl_degradations_shmem_place(void *memory);
 extern void rsl_degradations_shmem_init(void);
 
 extern const char *rsl_feature_state_name(rsl_feature_state state);
+extern void rsl_feature_set_state(rsl_feature *feature, rsl_feature_state state,
+								  const char *reason);
+extern void rsl_feature_reset_statistics(int index);
 extern const char *rsl_load_state_name(rsl_load_state state);
 extern int	rsl_parse_load_state(const char *word);
 
