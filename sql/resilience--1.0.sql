@@ -1300,6 +1300,83 @@ REVOKE ALL ON FUNCTION resilience.drop_feature FROM PUBLIC;
 COMMENT ON FUNCTION resilience.drop_feature IS
 	'remove a feature; feature_enabled() says true from then on';
 
+CREATE FUNCTION resilience.set_feature(
+	name text,
+	enabled boolean,
+	reason text DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.set_feature FROM PUBLIC;
+COMMENT ON FUNCTION resilience.set_feature IS
+	'switch a feature on or off, and say why';
+
+-- STABLE, so that a statement that asks of a constant name asks once and not
+-- for each row; PARALLEL SAFE, since workers see the same shared memory.
+CREATE FUNCTION resilience.feature_enabled(name text) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION resilience.feature_enabled(text) IS
+	'is this feature served to this call? true when there is no such feature';
+
+CREATE FUNCTION resilience.run_feature(
+	name text,
+	primary_sql text,
+	fallback_sql text DEFAULT NULL
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.run_feature FROM PUBLIC;
+COMMENT ON FUNCTION resilience.run_feature IS
+	'rows of the primary SQL while a feature is enabled, else of its fallback';
+
+CREATE FUNCTION resilience.feature_statistics(
+	OUT name text,
+	OUT state text,
+	OUT reason text,
+	OUT dimmer float8,
+	OUT since timestamptz,
+	OUT evaluations_total bigint,
+	OUT degraded_total bigint,
+	OUT fallback_total bigint,
+	OUT primary_failures_total bigint,
+	OUT fallback_failures_total bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
+REVOKE ALL ON FUNCTION resilience.feature_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.feature_statistics() IS
+	'internal: live numbers behind the view features';
+
+CREATE VIEW resilience.features AS
+SELECT d.name,
+	d.enabled,
+	s.state,
+	s.reason,
+	s.dimmer,
+	s.since,
+	s.evaluations_total,
+	s.degraded_total,
+	s.fallback_total,
+	d.health_check,
+	d.breaker,
+	d.minimum_priority,
+	d.dimmable,
+	d.fallback_sql,
+	d.expires_at,
+	d.description,
+	d.fallback_on_error,
+	d.failure_threshold,
+	d.success_threshold,
+	d.min_degraded_duration,
+	d.dimmer_target,
+	pg_catalog.pg_get_userbyid(d.owner::oid) AS owner,
+	s.primary_failures_total,
+	s.fallback_failures_total
+FROM resilience.feature_definitions d
+	LEFT JOIN resilience.feature_statistics() s USING (name);
+COMMENT ON VIEW resilience.features IS
+	'features of this database: state, why, definition, and totals (NULL for what is not committed)';
+
+GRANT SELECT ON resilience.features TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.feature_statistics() TO pg_monitor;
+
 --
 -- Degradations
 --

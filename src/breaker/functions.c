@@ -19,6 +19,7 @@
 #include "nodes/value.h"
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
+#include "policy/dependencies.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
 #include "utils/builtins.h"
@@ -367,6 +368,8 @@ drop_breaker(PG_FUNCTION_ARGS)
 
 	name = CStringGetTextDatum(rsl_name_argument(fcinfo, definitions.kind));
 	rsl_begin_change("drop_breaker()");
+	rsl_refuse_drop_while_coupled(definitions.kind, RSL_FCOL_BREAKER,
+								  TextDatumGetCString(name));
 	rsl_definition_delete(&definitions, name,
 						  !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

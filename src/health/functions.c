@@ -22,6 +22,7 @@
 #include "health/kinds.h"
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
+#include "policy/dependencies.h"
 #include "policy/health_policy.h"
 #include "policy/probe.h"
 #include "replication/slot.h"
@@ -472,6 +473,7 @@ create_health_check(PG_FUNCTION_ARGS)
 	rsl_begin_change("create_health_check()");
 	collect_arguments(fcinfo, true, values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
+	rsl_refuse_coupling_cycle();
 	PG_RETURN_VOID();
 }
 
@@ -491,6 +493,7 @@ alter_health_check(PG_FUNCTION_ARGS)
 	rsl_begin_change("alter_health_check()");
 	collect_arguments(fcinfo, false, values, nulls);
 	rsl_definition_update(&definitions, values, nulls);
+	rsl_refuse_coupling_cycle();
 	PG_RETURN_VOID();
 }
 
@@ -506,6 +509,8 @@ drop_health_check(PG_FUNCTION_ARGS)
 
 	name = CStringGetTextDatum(rsl_name_argument(fcinfo, definitions.kind));
 	rsl_begin_change("drop_health_check()");
+	rsl_refuse_drop_while_coupled(definitions.kind, RSL_FCOL_HEALTH_CHECK,
+								  TextDatumGetCString(name));
 	rsl_definition_delete(&definitions, name,
 						  !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

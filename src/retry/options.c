@@ -14,9 +14,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
-#include "nodes/parsenodes.h"
-#include "parser/parser.h"
-#include "parser/scansup.h"
+#include "policy/execution.h"
 #include "retry/retry.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -69,6 +67,21 @@ static const struct
 	{"read committed", XACT_READ_COMMITTED},
 	{"repeatable read", XACT_REPEATABLE_READ},
 	{"serializable", XACT_SERIALIZABLE},
+};
+
+static const rsl_sql_rules retry_rules = {
+	.what = "sql of a retry",
+	.no_transaction_control = "Each attempt is a subtransaction of its own, which begins and ends without being told.",
+	.no_client_copy = "What the client has sent cannot be sent again.",
+	.no_client_copy_hint = "COPY into a table first, outside of the retry.",
+};
+
+static const rsl_sql_rules transaction_rules = {
+	.what = "sql of a retry",
+	.no_transaction_control = "Each attempt is a transaction of its own, which begins and ends without being told.",
+	.no_client_copy = "What the client has sent cannot be sent again.",
+	.no_client_copy_hint = "COPY into a table first, outside of the retry.",
+	.no_set_transaction = true,
 };
 
 /* uniform in [0, 1) */
@@ -261,80 +274,6 @@ rsl_retry_is_retryable(const rsl_retry_options *options, int sqlstate)
 }
 
 /*
- * The text to be executed.
- */
-
-/* A syntax error's position lies in the text, not in the calling statement. */
-static void
-parse_error_callback(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-	}
-}
-
-/*
- * Split the text into its statements, and refuse those that cannot run in
- * an attempt, before anything runs.
- */
-static List *
-split_statements(const char *sql, bool transaction)
-{
-	ErrorContextCallback callback = {
-		.previous = error_context_stack,
-		.callback = parse_error_callback,
-		.arg = unconstify(char *, sql)
-	};
-	List	   *parsed;
-	List	   *statements = NIL;
-	ListCell   *lc;
-
-	error_context_stack = &callback;
-	parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
-	error_context_stack = callback.previous;
-
-	foreach(lc, parsed)
-	{
-		RawStmt    *raw = lfirst_node(RawStmt, lc);
-		const char *start = sql + Max(raw->stmt_location, 0);
-		int			length = raw->stmt_len > 0 ? raw->stmt_len : strlen(start);
-		Node	   *stmt = raw->stmt;
-
-		if (IsA(stmt, TransactionStmt))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("sql of a retry must not contain transaction control"),
-					 errdetail("Each attempt is a %s of its own, which begins and ends without being told.",
-							   transaction ? "transaction" : "subtransaction"),
-					 errhint("Leave BEGIN, COMMIT, ROLLBACK, SAVEPOINT and the like out.")));
-		if (transaction && IsA(stmt, VariableSetStmt) &&
-			((VariableSetStmt *) stmt)->kind == VAR_SET_MULTI &&
-			strcmp(((VariableSetStmt *) stmt)->name, "TRANSACTION") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("sql of a retry must not contain SET TRANSACTION"),
-					 errdetail("The transaction has begun when the first statement runs."),
-					 errhint("Use the argument isolation, or SET default_transaction_isolation before the CALL.")));
-		if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->filename == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("sql of a retry must not contain COPY from or to the client"),
-					 errdetail("What the client has sent cannot be sent again."),
-					 errhint("COPY into a table first, outside of the retry.")));
-
-		for (; length > 0 && scanner_isspace(*start); length--)
-			start++;
-		statements = lappend(statements, pnstrdup(start, length));
-	}
-	return statements;
-}
-
-/*
  * isolation text, of retry_transaction() only
  */
 static int
@@ -378,7 +317,9 @@ rsl_retry_get_options(FunctionCallInfo fcinfo, bool transaction,
 	if (!PG_ARGISNULL(0))
 	{
 		options->sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
-		options->statements = split_statements(options->sql, transaction);
+		options->statements =
+			rsl_split_statements(options->sql,
+								 transaction ? &transaction_rules : &retry_rules);
 	}
 	if (options->statements == NIL)
 		ereport(ERROR,

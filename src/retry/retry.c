@@ -25,7 +25,7 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "funcapi.h"
+#include "policy/execution.h"
 #include "policy/settings.h"
 #include "retry/retry.h"
 #include "shared/pool.h"
@@ -33,10 +33,8 @@
 #include "shared/session.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -58,14 +56,6 @@ PG_FUNCTION_INFO_V1(retry_transaction);
 #define REDO_HINT \
 	"Use CALL resilience.retry_transaction(), or retry the whole transaction in the client."
 
-/* Where the rows of retry_query() go. */
-typedef struct row_receiver
-{
-	DestReceiver pub;
-	TupleDesc	expected;
-	Tuplestorestate *store;
-} row_receiver;
-
 typedef struct retry_call
 {
 	const char *function;
@@ -73,7 +63,7 @@ typedef struct retry_call
 	rsl_retry_budget *budget;	/* NULL = none */
 	MemoryContext context;		/* of the call: outlives transactions */
 	MemoryContext error_context;	/* of the last error */
-	row_receiver *rows;			/* retry_query() */
+	rsl_row_receiver *rows;			/* retry_query() */
 	bool		transaction;	/* retry_transaction() */
 	SavedTransactionCharacteristics characteristics;
 	bool		worked_before;	/* before the first attempt */
@@ -122,17 +112,6 @@ give_up_for_budget(retry_call *call, ErrorData *error)
 					   unpack_sql_state(error->sqlerrcode), call->attempts,
 					   error->message),
 			 errhint("Too many calls fail for retries to help: they are limited to 20 %% of first attempts and 10 per second, all sessions together. Find the cause in \"message\", or try again later.")));
-}
-
-/*
- * Does this transaction hold what others may wait for, or what would be lost
- * if it were rolled back?
- */
-static bool
-has_done_work(void)
-{
-	return TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		(rsl_lock_state(MyProc) & RSL_LOCKS_STRONG) != 0;
 }
 
 /* Does the error concern what the transaction has done before the call? */
@@ -329,62 +308,6 @@ backoff(retry_call *call, int64 delay_us)
 	end_backoff(call, start_us);
 }
 
-/* Statement by statement; what counts are the rows of the last one. */
-static void
-execute_statements(retry_call *call)
-{
-	ListCell   *lc;
-
-	SPI_connect();
-	foreach(lc, call->options.statements)
-	{
-		SPIExecuteOptions options = {0};
-		int			rc;
-
-		options.dest = None_Receiver;
-		if (call->rows != NULL && lnext(call->options.statements, lc) == NULL)
-		{
-			options.dest = &call->rows->pub;
-			options.must_return_tuples = true;
-		}
-		rc = SPI_execute_extended((const char *) lfirst(lc), &options);
-		if (rc < 0)
-			elog(ERROR, "SPI_execute_extended failed: %s",
-				 SPI_result_code_string(rc));
-		call->processed = SPI_processed;
-	}
-	SPI_finish();
-}
-
-/* Run all statements in a subtransaction.  Returns the error, or NULL. */
-static ErrorData *
-run_in_subtransaction(retry_call *call)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(call->context);
-
-	PG_TRY();
-	{
-		execute_statements(call);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(call->error_context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-
-	MemoryContextSwitchTo(call->context);
-	CurrentResourceOwner = owner;
-	return error;
-}
-
 /* Commit, and begin the next transaction.  Returns the error, or NULL. */
 static ErrorData *
 commit(retry_call *call)
@@ -418,7 +341,9 @@ attempt(retry_call *call)
 
 	call->attempts++;
 	call->failed_at_commit = false;
-	error = run_in_subtransaction(call);
+	error = rsl_execute_in_subtransaction(call->options.statements, call->rows,
+										  call->context, call->error_context,
+										  &call->processed);
 	if (error == NULL && call->transaction)
 	{
 		error = commit(call);
@@ -435,7 +360,7 @@ run(retry_call *call)
 	int			last_sqlstate = 0;
 
 	call->start_us = rsl_now_us();
-	call->worked_before = has_done_work();
+	call->worked_before = rsl_transaction_has_worked();
 	if (call->budget != NULL)
 		rsl_retry_budget_deposit(call->budget);
 
@@ -521,60 +446,6 @@ retry(PG_FUNCTION_ARGS)
 }
 
 /*
- * Rows of retry_query().
- */
-
-/* They must be what the caller's column definition list says. */
-static void
-check_columns(TupleDesc expected, TupleDesc returned)
-{
-	if (returned->natts != expected->natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("columns of the query do not match the column definition list"),
-				 errdetail("Number of returned columns (%d) does not match expected column count (%d).",
-						   returned->natts, expected->natts)));
-	for (int i = 0; i < expected->natts; i++)
-	{
-		Form_pg_attribute want = TupleDescAttr(expected, i);
-		Form_pg_attribute have = TupleDescAttr(returned, i);
-
-		if (have->atttypid == want->atttypid &&
-			(have->atttypmod == want->atttypmod || want->atttypmod < 0))
-			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("columns of the query do not match the column definition list"),
-				 errdetail("Returned type %s does not match expected type %s in column %d.",
-						   format_type_with_typemod(have->atttypid, have->atttypmod),
-						   format_type_with_typemod(want->atttypid, want->atttypmod),
-						   i + 1),
-				 errhint("Change the list after AS, or cast the column in the query.")));
-	}
-}
-
-static void
-rows_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-	row_receiver *rows = (row_receiver *) self;
-
-	check_columns(rows->expected, typeinfo);
-	tuplestore_clear(rows->store);
-}
-
-static bool
-rows_receive(TupleTableSlot *slot, DestReceiver *self)
-{
-	tuplestore_puttupleslot(((row_receiver *) self)->store, slot);
-	return true;
-}
-
-static void
-rows_end(DestReceiver *self)
-{
-}
-
-/*
  * retry_query(...as retry()) returns setof record
  *
  * The rows of the last statement; never any of an attempt that failed.
@@ -586,35 +457,13 @@ Datum
 retry_query(PG_FUNCTION_ARGS)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	retry_call	call;
-	row_receiver rows = {{0}};
+	rsl_row_receiver rows;
 
-	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
-		(rsinfo->allowedModes & SFRM_Materialize) == 0 ||
-		rsinfo->expectedDesc == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s must be called in FROM, with a column definition list",
-						"resilience.retry_query()"),
-				 errhint("SELECT * FROM resilience.retry_query('...') AS (id int, name text);")));
+	rsl_rows_begin(&rows, fcinfo, "resilience.retry_query()",
+				   "SELECT * FROM resilience.retry_query('...') AS (id int, name text);");
 	begin_call(fcinfo, &call, "retry_query", false);
-
-	MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	rows.pub.receiveSlot = rows_receive;
-	rows.pub.rStartup = rows_startup;
-	rows.pub.rShutdown = rows_end;
-	rows.pub.rDestroy = rows_end;
-	rows.pub.mydest = DestTuplestore;
-	rows.expected = CreateTupleDescCopy(rsinfo->expectedDesc);
-	rows.store = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
-									   false, work_mem);
-	rsinfo->returnMode = SFRM_Materialize;
-	rsinfo->setDesc = rows.expected;
-	rsinfo->setResult = rows.store;
 	call.rows = &rows;
-
-	MemoryContextSwitchTo(call.context);
 	run(&call);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(call.context);
@@ -646,7 +495,7 @@ check_top_level(FunctionCallInfo fcinfo)
 						"resilience.retry_transaction()"),
 				 errdetail("Each attempt is a transaction of its own, which a function, or a block with EXCEPTION or SAVEPOINT, cannot begin."),
 				 errhint("CALL it by itself, or from a procedure or DO block that may COMMIT. Elsewhere use resilience.retry().")));
-	if (has_done_work())
+	if (rsl_transaction_has_worked())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run in a transaction that has done work",

@@ -201,7 +201,7 @@ rsl_feature_put(int index, const rsl_feature_policy *policy)
 	{
 		rsl_feature_reset_statistics(index);
 		before = RSL_FEATURE_ON;
-		feature->by_load = false;
+		feature->by_load = 0;
 		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ONE);
 	}
 	if (is_new || before == RSL_FEATURE_OFF || !policy->enabled || expired ||

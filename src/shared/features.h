@@ -86,8 +86,9 @@ typedef struct rsl_feature
 	rsl_hysteresis by_breaker;
 	TimestampTz last_look;		/* end of the check's run that was seen last */
 	int64		next_look;		/* at the breaker; us, monotonic */
-	bool		by_load;		/* an event has told that the load limits it */
-	int64		loaded_us;		/* when it was last seen to; monotonic */
+	TimestampTz by_load;		/* since when an event has told that the load
+								 * limits it; 0 = it does not */
+	int64		loaded_us;		/* when it was last seen to; us, monotonic */
 
 	slock_t		mutex;
 

@@ -15,6 +15,7 @@
 #include "shared/breakers.h"
 #include "shared/budget.h"
 #include "shared/compartments.h"
+#include "shared/features.h"
 #include "shared/health.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
@@ -189,6 +190,8 @@ rsl_reset_statistics(void)
 		rsl_runaway_reset_statistics(i);
 	for (int i = 0; i < rsl_health->max_checks; i++)
 		rsl_check_reset_statistics(i);
+	for (int i = 0; i < rsl_features->max_features; i++)
+		rsl_feature_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
 	rsl_query_costs_forget();

@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "degradation/coupling.h"
 #include "degradation/dimmer_tick.h"
 #include "health/components.h"
 #include "policy/publish.h"
@@ -346,6 +347,7 @@ tick(void)
 	rsl_look_at_arrivals();
 	rsl_look_at_refusals();
 	rsl_health_tick();
+	rsl_features_tick();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
