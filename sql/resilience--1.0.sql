@@ -1162,7 +1162,9 @@ CREATE FUNCTION resilience.health_check_statistics(
 	OUT running boolean,
 	OUT runs_total bigint,
 	OUT failures_total bigint,
-	OUT timeouts_total bigint
+	OUT timeouts_total bigint,
+	OUT lateness interval,
+	OUT max_lateness interval
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION resilience.health_check_statistics() FROM PUBLIC;
@@ -1197,7 +1199,9 @@ SELECT
 	s.consecutive_successes,
 	s.runs_total,
 	s.failures_total,
-	s.timeouts_total
+	s.timeouts_total,
+	s.lateness,
+	s.max_lateness
 FROM resilience.health_check_definitions d
 	LEFT JOIN resilience.health_check_statistics() s USING (name);
 COMMENT ON VIEW resilience.health_checks IS

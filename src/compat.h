@@ -389,8 +389,11 @@ rsl_check_originals(PlannedStmt *stmt, List *originals)
 #if PG_VERSION_NUM >= 160000
 #define rsl_owns_relation(relid, role) \
 	object_ownercheck(RelationRelationId, relid, role)
+#define rsl_owns_database(oid, role) \
+	object_ownercheck(DatabaseRelationId, oid, role)
 #else
 #define rsl_owns_relation(relid, role)	pg_class_ownercheck(relid, role)
+#define rsl_owns_database(oid, role)	pg_database_ownercheck(oid, role)
 #endif
 
 /* who may use the reserved connections besides superusers */

@@ -35,6 +35,7 @@
 #include "shedding/hooks.h"
 #include "shedding/preempt.h"
 #include "shedding/runaway.h"
+#include "worker/database.h"
 #include "worker/launcher.h"
 #include "worker/prober.h"
 
@@ -69,6 +70,7 @@ _PG_init(void)
 	rsl_fdw_init();
 	rsl_fallback_init();
 	rsl_fallback_functions_init();
+	rsl_database_commands_init();
 	rsl_launcher_register();
 	rsl_prober_register();
 }

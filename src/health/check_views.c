@@ -19,7 +19,7 @@
 
 PG_FUNCTION_INFO_V1(health_check_statistics);
 
-#define STATISTICS_COLUMNS	17
+#define STATISTICS_COLUMNS	19
 
 static Datum
 interval_datum(int64 microseconds)
@@ -69,6 +69,8 @@ health_check_statistics(PG_FUNCTION_ARGS)
 		uint64		runs;
 		uint64		failures_total;
 		uint64		timeouts;
+		int64		late_us;
+		int64		max_late_us;
 		pid_t		runner;
 		double		warning;
 		double		critical;
@@ -94,6 +96,8 @@ health_check_statistics(PG_FUNCTION_ARGS)
 		runs = check->runs;
 		failures_total = check->failures;
 		timeouts = check->timeouts;
+		late_us = check->late_us;
+		max_late_us = check->max_late_us;
 		SpinLockRelease(&check->mutex);
 
 		now = GetCurrentTimestamp();
@@ -121,11 +125,13 @@ health_check_statistics(PG_FUNCTION_ARGS)
 		PUT_UNLESS(isnan(warning), Float8GetDatum(warning));
 		PUT_UNLESS(isnan(critical), Float8GetDatum(critical));
 		PUT_UNLESS(!policy->enabled,
-				   TimestampTzGetDatum(next_run == 0 ? now : now + (next_run - now_us)));
+				   TimestampTzGetDatum(now + (next_run - now_us)));
 		PUT(BoolGetDatum(runner != 0));
 		PUT(Int64GetDatum(runs));
 		PUT(Int64GetDatum(failures_total));
 		PUT(Int64GetDatum(timeouts));
+		PUT_UNLESS(never_ran, interval_datum(late_us));
+		PUT(interval_datum(max_late_us));
 
 		Assert(n == STATISTICS_COLUMNS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

@@ -362,9 +362,9 @@ rsl_define_settings(void)
 
 	DefineCustomIntVariable("resilience.max_health_check_workers",
 							"How many background workers may run health checks at once, in the whole server.",
-							"Each is one of \"max_worker_processes\". They are started when checks are due.",
+							"Each is one of \"max_worker_processes\". They are started when checks are due. 0 means that none are run.",
 							&rsl_max_health_check_workers,
-							4, 1, RSL_MAX_DATABASE_WORKERS,
+							4, 0, RSL_MAX_DATABASE_WORKERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("resilience.max_features",

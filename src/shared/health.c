@@ -9,6 +9,7 @@
 
 #include "policy/settings.h"
 #include "shared/health.h"
+#include "shared/pool.h"
 
 rsl_health_shared *rsl_health = NULL;
 
@@ -103,6 +104,7 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 	bool		other = is_new || check->policy.kind != policy->kind ||
 		check->policy.query_hash != policy->query_hash ||
 		strcmp(check->policy.target, policy->target) != 0;
+	int64		now = rsl_now_us();
 
 	SpinLockAcquire(&check->mutex);
 	check->policy = *policy;
@@ -120,9 +122,19 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 		check->runner = 0;
 		check->given_up = false;
 		pg_atomic_write_u32(&check->status, RSL_HEALTH_UNKNOWN);
+		check->late_us = check->max_late_us = 0;
 		pg_atomic_write_u32(&check->uid, ++rsl_health->last_uid);
 	}
-	check->next_run = 0;
+	if (!policy->enabled)
+	{
+		/* nothing is known of it from here on, nor was before */
+		check->consecutive_failures = check->consecutive_successes = 0;
+		check->consecutive_unhealthy = check->not_unhealthy = 0;
+		check->runner = 0;
+		check->given_up = false;
+		pg_atomic_write_u32(&check->status, RSL_HEALTH_UNKNOWN);
+	}
+	check->next_run = now;
 	SpinLockRelease(&check->mutex);
 	check->published = true;
 }
@@ -148,5 +160,6 @@ rsl_check_reset_statistics(int index)
 
 	SpinLockAcquire(&check->mutex);
 	check->runs = check->failures = check->timeouts = 0;
+	check->max_late_us = 0;
 	SpinLockRelease(&check->mutex);
 }

@@ -69,6 +69,8 @@ typedef struct rsl_check_result
 	bool		has_value;
 	bool		timed_out;
 	double		value;
+	double		warning_threshold;	/* in force; NaN = none */
+	double		critical_threshold;
 	char		message[RSL_CHECK_MESSAGE_LEN];
 } rsl_check_result;
 
@@ -102,11 +104,13 @@ typedef struct rsl_check
 	char		message[RSL_CHECK_MESSAGE_LEN];
 
 	/* mutex: when it is due, and who runs it; microseconds, monotonic */
-	int64		next_run;		/* 0 = at once */
+	int64		next_run;		/* due from then on */
 	int64		started;
 	int64		deadline;		/* of the run that is under way */
 	pid_t		runner;			/* 0 = nobody runs it */
 	bool		given_up;		/* its run was counted as timed out already */
+	int64		late_us;		/* how long after it was due the last run began */
+	int64		max_late_us;	/* since the last reset_statistics() */
 
 	/* mutex: totals since the last reset_statistics() */
 	uint64		runs;

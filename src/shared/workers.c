@@ -143,6 +143,7 @@ rsl_worker_reserve(Oid database, Oid owner, uint32 *generation)
 		worker->pid = 0;
 		worker->reserved = true;
 		worker->asked_to_leave = worker->terminated = false;
+		worker->connected = false;
 		worker->database = database;
 		worker->owner = owner;
 		worker->started = GetCurrentTimestamp();

@@ -56,7 +56,8 @@ typedef struct rsl_worker
 	uint32		generation;		/* names this use of the entry */
 	bool		reserved;		/* somebody is here, or is about to come */
 	bool		asked_to_leave; /* for another's sake: not its fault */
-	bool		terminated;		/* was sent SIGTERM */
+	bool		terminated;		/* was sent SIGTERM, as it does not come back */
+	bool		connected;		/* has been; stays so when it has left */
 	Oid			database;		/* InvalidOid = none */
 	Oid			owner;			/* of the checks that it runs */
 	int			slot;			/* of its PGPROC */

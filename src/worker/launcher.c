@@ -8,9 +8,10 @@
  * ends what has expired, has runaway statements stopped, charges what runs to
  * its budgets, notes who runs for the history of arrivals, sweeps up after
  * sessions that are gone, measures how loaded the server is, and moves the
- * adaptive limit.  After a reload it publishes the settings.  And it sends
- * readers to the databases to compare what is published with the tables: on a
- * standby all the time, elsewhere at start and now and then.
+ * adaptive limit.  It starts the workers that run health checks, and watches
+ * their runs (health_schedule.c).  After a reload it publishes the settings.
+ * And it sends readers to the databases to compare what is published with the
+ * tables: on a standby all the time, elsewhere at start and now and then.
  *
  * Nothing is lost when it dies: it keeps no state but the round of visits,
  * and is started again after a second.
@@ -52,6 +53,7 @@
 #include "utils/timestamp.h"
 #include "worker/arrivals.h"
 #include "worker/auto_revert.h"
+#include "worker/health_schedule.h"
 #include "worker/launcher.h"
 
 /* between two rounds of visits on a primary, and at least on a standby */
@@ -122,7 +124,7 @@ forget_gone_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			room = rsl_shmem->nbulkheads + rsl_breakers_shmem->nbreakers +
-		rsl_runaway->max_rules;
+		rsl_runaway->max_rules + RSL_MAX_DATABASES;
 	Oid		   *homes;
 	int			n = 0;
 
@@ -161,6 +163,11 @@ forget_gone_databases(void)
 			if (head && (n == 0 || homes[n - 1] != head->home_database))
 				homes[n++] = head->home_database;
 		}
+	}
+	for (int i = 0; i < RSL_MAX_DATABASES; i++)
+	{
+		if (OidIsValid(rsl_workers->databases[i].oid))
+			homes[n++] = rsl_workers->databases[i].oid;
 	}
 	LWLockRelease(rsl_config_lock);
 
@@ -429,6 +436,8 @@ rsl_launcher_main(Datum arg)
 			tick();
 			next_tick = TimestampTzPlusMilliseconds(now, RSL_TICK_MS);
 		}
+		/* not only at ticks: a worker may have come, or gone */
+		rsl_health_schedule_tick();
 		visit_databases(&v);
 	}
 }
