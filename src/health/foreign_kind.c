@@ -116,7 +116,7 @@ rsl_check_foreign_server(const rsl_check_policy *policy,
 		result->status = RSL_UNHEALTHY;
 		result->has_value = false;
 		if (result->timed_out)
-			rsl_check_say(result, "no answer within %d ms", policy->timeout_ms);
+			rsl_check_say(result, "timed out after %d ms", policy->timeout_ms);
 		else
 			rsl_check_say(result, "foreign server \"%s\": %s", policy->target, answer);
 	}

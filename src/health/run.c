@@ -103,6 +103,15 @@ find_check(const char *name, rsl_check_policy *policy)
 	return query;
 }
 
+static void
+note_timeout(const rsl_check_policy *policy, rsl_check_result *result)
+{
+	memset(result, 0, sizeof(*result));
+	result->status = RSL_UNHEALTHY;
+	result->timed_out = true;
+	rsl_check_say(result, "timed out after %d ms", policy->timeout_ms);
+}
+
 /* Run it.  An error that is its own is its result; others are raised. */
 static void
 run(const rsl_check_policy *policy, const char *query, rsl_check_result *result)
@@ -123,6 +132,9 @@ run(const rsl_check_policy *policy, const char *query, rsl_check_result *result)
 		rsl_become_again(&identity);
 		stop_timer();
 		RollbackAndReleaseCurrentSubTransaction();
+		/* a function that catches the cancel may not pass for a quick one */
+		if (time_is_up)
+			note_timeout(policy, result);
 	}
 	PG_CATCH();
 	{
@@ -139,13 +151,14 @@ run(const rsl_check_policy *policy, const char *query, rsl_check_result *result)
 			error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
 			ReThrowError(error);
 
-		memset(result, 0, sizeof(*result));
-		result->status = RSL_UNHEALTHY;
-		result->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-		if (result->timed_out)
-			rsl_check_say(result, "timed out after %d ms", policy->timeout_ms);
+		if (time_is_up)
+			note_timeout(policy, result);
 		else
+		{
+			memset(result, 0, sizeof(*result));
+			result->status = RSL_UNHEALTHY;
 			rsl_check_message(result->message, error->message);
+		}
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

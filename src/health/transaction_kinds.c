@@ -97,7 +97,7 @@ rsl_check_long_transactions(const rsl_check_policy *policy,
 		"EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, NULL::xid "
 		"FROM pg_catalog.pg_stat_activity a "
 		"WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.leader_pid IS NULL "
-		"AND a.backend_type NOT IN ('autovacuum worker', 'resilience health check') "
+		"AND a.backend_type NOT IN ('autovacuum worker', 'resilience worker') "
 		"ORDER BY a.xact_start LIMIT 1) UNION ALL "
 		"(SELECT pg_catalog.format('prepared transaction \"%s\"', p.gid), "
 		"EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8, NULL "
