@@ -313,9 +313,11 @@ look_at_check(int index, rsl_look *look, rsl_component *details)
 
 	SpinLockAcquire(&check->mutex);
 	last_run_us = check->last_run_us;
+	look->cut_off = check->cut_off;
 	if (details)
 		memcpy(details->message, check->message, sizeof(check->message));
 	SpinLockRelease(&check->mutex);
+	look->has_run = last_run_us != 0;
 
 	if (last_run_us == 0)
 	{
@@ -537,7 +539,7 @@ rsl_look_at(rsl_component_kind kind, int index, rsl_look *look,
 		look_at_runaway_rule
 	};
 
-	look->critical = look->ignored = false;
+	look->critical = look->ignored = look->has_run = look->cut_off = false;
 	look->since = 0;
 	return looks[kind] (index, look, details);
 }

@@ -24,6 +24,8 @@ typedef struct rsl_look
 	rsl_health_status status;
 	bool		critical;
 	bool		ignored;		/* the whole does not depend on it */
+	bool		has_run;		/* health checks: there is a result */
+	bool		cut_off;		/* ... which is that the run was cut off */
 	TimestampTz since;			/* if the component knows; 0 = ask the board */
 } rsl_look;
 

@@ -54,15 +54,6 @@ typedef struct pressure
 	uint8		quiet;			/* ... without a refusal or a waiter */
 } pressure;
 
-/* A check's last run, as far as its counters tell. */
-typedef struct check_run
-{
-	uint32		uid;
-	uint64		runs;
-	uint64		timeouts;
-	bool		cut_off;
-} check_run;
-
 /* Who has made the whole what it is. */
 typedef struct cause
 {
@@ -74,7 +65,6 @@ typedef struct cause
 static bool first_look = true;	/* of this process */
 static pressure *bulkhead_pressure = NULL;
 static bool *pool_waits;		/* by index of the bulkhead */
-static check_run *check_runs;
 
 static pressure shedder_pressure;
 static uint32 shed_by_tick[QUIET_LOOKS];
@@ -210,55 +200,6 @@ look_at_pressure_of_shedder(TimestampTz now)
 }
 
 /*
- * Panic rule
- */
-
-/*
- * When most checks are cut off at once, it is rather the one who checks that
- * is in trouble.  Config lock held.
- */
-static void
-look_for_panic(void)
-{
-	uint32		checks = 0;
-	uint32		cut_off = 0;
-
-	for (int i = 0; i < rsl_health->max_checks; i++)
-	{
-		rsl_check  *check = &rsl_health->checks[i];
-		check_run  *run = &check_runs[i];
-		uint32		uid = pg_atomic_read_u32(&check->uid);
-		uint64		runs;
-		uint64		timeouts;
-
-		if (!check->published || !check->policy.enabled)
-			continue;
-		SpinLockAcquire(&check->mutex);
-		runs = check->runs;
-		timeouts = check->timeouts;
-		SpinLockRelease(&check->mutex);
-		if (run->uid != uid || runs < run->runs)
-		{
-			memset(run, 0, sizeof(*run));
-			run->uid = uid;
-			run->cut_off = timeouts > 0 && timeouts == runs;
-		}
-		else if (runs > run->runs)
-			run->cut_off = timeouts > run->timeouts;
-		run->runs = runs;
-		run->timeouts = timeouts;
-		if (runs > 0)
-			checks++;
-		if (run->cut_off)
-			cut_off++;
-	}
-	pg_atomic_write_u32(&rsl_health_board->checks, checks);
-	pg_atomic_write_u32(&rsl_health_board->cut_off, cut_off);
-	pg_atomic_write_u32(&rsl_health_board->suspect,
-						checks >= SUSPECT_CHECKS && 2 * cut_off > checks);
-}
-
-/*
  * The whole
  */
 
@@ -273,20 +214,15 @@ weight_of(const rsl_look *look)
 	return RSL_DEGRADED;
 }
 
-/*
- * Note the status of a component.  Returns whether it has changed; "from" is
- * what it was then.
- */
+/* Note the status of a component.  Returns whether it has changed. */
 static bool
-note_status(rsl_board_entry *entry, const rsl_look *look,
-			rsl_health_status *from)
+note_status(rsl_board_entry *entry, const rsl_look *look)
 {
 	uint64		word = pg_atomic_read_u64(&entry->word);
 	bool		known = RSL_ENTRY_UID(word) == look->uid &&
 		pg_atomic_read_u64(&entry->since) != 0;
 
-	*from = RSL_ENTRY_STATUS(word);
-	if (known && *from == look->status)
+	if (known && RSL_ENTRY_STATUS(word) == look->status)
 		return false;
 	pg_atomic_write_u64(&entry->since, (uint64) look->now);
 	pg_write_barrier();
@@ -325,27 +261,22 @@ describe_cause(const cause *why, rsl_component *component)
 }
 
 /*
- * Others note what happens to a check, a breaker, a feature.  That a limit is
- * not enough for long, and that a worker is missing, is seen only here.
- * Config lock held.
+ * When most checks are cut off at once it is rather the one who checks that is
+ * in trouble.
  */
 static void
-tell_change_of_component(const cause *who, rsl_health_status from)
+judge_checks(uint32 checks, uint32 cut_off)
 {
-	static const int event_kinds[RSL_NUM_COMPONENT_KINDS] = {
-		[RSL_COMPONENT_LOAD_SHEDDER] = RSL_EVENT_LOAD_SHEDDER,
-		[RSL_COMPONENT_WORKER] = RSL_EVENT_WORKER,
-		[RSL_COMPONENT_BULKHEAD] = RSL_EVENT_BULKHEAD
-	};
-	rsl_component component;
+	bool		suspect = checks >= SUSPECT_CHECKS && 2 * cut_off > checks;
 
-	if (event_kinds[who->kind] == 0 || !describe_cause(who, &component))
+	pg_atomic_write_u32(&rsl_health_board->checks, checks);
+	pg_atomic_write_u32(&rsl_health_board->cut_off, cut_off);
+	if (suspect == rsl_health_is_suspect())
 		return;
-	rsl_event(event_kinds[who->kind], component.database, component.name,
-			  rsl_health_status_name(from),
-			  rsl_health_status_name(component.status),
-			  component.message[0] ? "message=\"%s\"" : NULL,
-			  component.message);
+	pg_atomic_write_u32(&rsl_health_board->suspect, suspect);
+	rsl_event(RSL_EVENT_SERVER, InvalidOid, "health checks",
+			  suspect ? "trusted" : "suspect", suspect ? "suspect" : "trusted",
+			  "cut_off=%u checks=%u", cut_off, checks);
 }
 
 /*
@@ -358,6 +289,8 @@ look_at_components(rsl_look *look, cause *worst)
 	rsl_health_status whole = RSL_HEALTHY;
 	TimestampTz newest = 0;
 	rsl_board_entry *entry = rsl_health_board->entries;
+	uint32		checks = 0;
+	uint32		cut_off = 0;
 
 	worst->uid = 0;
 	for (rsl_component_kind kind = 0; kind < RSL_NUM_COMPONENT_KINDS; kind++)
@@ -366,18 +299,15 @@ look_at_components(rsl_look *look, cause *worst)
 		{
 			cause		me = {kind, i};
 			rsl_health_status weight;
-			rsl_health_status from;
 			TimestampTz since;
 
 			if (!rsl_look_at(kind, i, look, NULL))
 				continue;
 			me.uid = look->uid;
-			if (note_status(entry, look, &from))
-			{
-				tell_change_of_component(&me, from);
-				if (look->status == RSL_HEALTHY)
-					recovered = me;
-			}
+			checks += look->has_run ? 1 : 0;
+			cut_off += look->cut_off ? 1 : 0;
+			if (note_status(entry, look) && look->status == RSL_HEALTHY)
+				recovered = me;
 			weight = weight_of(look);
 			if (weight == RSL_HEALTHY || weight < whole)
 				continue;
@@ -390,6 +320,7 @@ look_at_components(rsl_look *look, cause *worst)
 			}
 		}
 	}
+	judge_checks(checks, cut_off);
 	return whole;
 }
 
@@ -461,10 +392,6 @@ come_back(const rsl_look *look)
 	pg_atomic_write_u64(&rsl_board_entry_of(RSL_COMPONENT_WORKER,
 											RSL_COMPONENT_LAUNCHER)->since,
 						(uint64) look->now);
-	rsl_event(RSL_EVENT_WORKER, InvalidOid, "launcher",
-			  rsl_health_status_name(RSL_UNHEALTHY),
-			  rsl_health_status_name(RSL_HEALTHY),
-			  "message=\"had not looked for %.1f s\"", absence_us / 1e6);
 }
 
 /*
@@ -551,8 +478,6 @@ rsl_health_tick(void)
 	{
 		pool_waits = MemoryContextAllocZero(TopMemoryContext,
 											rsl_shmem->nbulkheads * sizeof(bool));
-		check_runs = MemoryContextAllocZero(TopMemoryContext,
-											rsl_health->max_checks * sizeof(check_run));
 		bulkhead_pressure = MemoryContextAllocZero(TopMemoryContext,
 												   rsl_shmem->nbulkheads * sizeof(pressure));
 	}
@@ -575,7 +500,6 @@ rsl_health_tick(void)
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	look_at_pressure_of_bulkheads();
 	look_at_pressure_of_shedder(look.now);
-	look_for_panic();
 	found = look_at_components(&look, &worst);
 	LWLockRelease(rsl_config_lock);
 	judge_whole(found, &worst, &look);

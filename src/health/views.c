@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "health/components.h"
+#include "shared/health_board.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -79,10 +80,17 @@ health_components(PG_FUNCTION_ARGS)
 		strlcpy(whole.message, "the launcher has not looked for 3 s",
 				sizeof(whole.message));
 	else
-		snprintf(whole.message, sizeof(whole.message),
-				 "%d of %d components are healthy%s", r.nwell, r.ncomponents,
-				 rsl_health_is_suspect() ?
-				 "; most health checks were cut off at once: rather their workers are in trouble" : "");
+	{
+		int			n = snprintf(whole.message, sizeof(whole.message),
+								 "%d of %d components are healthy", r.nwell,
+								 r.ncomponents);
+
+		if (rsl_health_is_suspect())
+			snprintf(whole.message + n, sizeof(whole.message) - n,
+					 "; %u of %u health checks were cut off: suspect their workers",
+					 pg_atomic_read_u32(&rsl_health_board->cut_off),
+					 pg_atomic_read_u32(&rsl_health_board->checks));
+	}
 	put_row(&r, &whole);
 	return (Datum) 0;
 }

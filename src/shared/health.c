@@ -114,7 +114,7 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 		check->consecutive_unhealthy = check->not_unhealthy = 0;
 		check->last_run = check->last_change = 0;
 		check->last_run_us = check->duration_us = 0;
-		check->has_value = false;
+		check->has_value = check->cut_off = false;
 		check->last_result = RSL_HEALTH_UNKNOWN;
 		check->message[0] = '\0';
 		check->runs = check->failures = check->timeouts = 0;

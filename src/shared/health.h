@@ -101,6 +101,7 @@ typedef struct rsl_check
 	bool		has_value;
 	double		value;
 	uint8		last_result;	/* rsl_health_status of the last run alone */
+	bool		cut_off;		/* that run timed out, or its worker died */
 	char		message[RSL_CHECK_MESSAGE_LEN];
 
 	/* mutex: when it is due, and who runs it; microseconds, monotonic */

@@ -54,7 +54,7 @@ sub events
 {
 	my ($kind, $after) = @_;
 	return $mon->value("SELECT string_agg(from_state || '-' || to_state, ' ' ORDER BY id) FROM resilience.events"
-		  . " WHERE kind = '$kind' AND id > $after") // '';
+		  . " WHERE kind = '$kind' AND object LIKE 'health%' AND id > $after") // '';
 }
 
 sub last_event { return $mon->value('SELECT coalesce(max(id), 0) FROM resilience.events') }
@@ -85,8 +85,7 @@ kill 'CONT', $launcher;
 wait_for_value($mon, 'SELECT resilience.health_status()', 'healthy', 20);
 pass('it is back');
 is(events('server', $after), 'unknown-healthy', 'which is an event');
-is(events('worker', $after), 'unhealthy-healthy', 'of the launcher, too');
-like($mon->value("SELECT detail ->> 'message' FROM resilience.events WHERE kind = 'worker' AND id > $after"),
+like($mon->value("SELECT detail ->> 'message' FROM resilience.events WHERE object = 'health' AND id > $after"),
 	qr/^had not looked for [3-9]/, 'with its numbers');
 is($mon->value("SELECT since > '$since'::timestamptz FROM resilience.health WHERE component = 'server'"), 't',
 	'the server is healthy since then');
@@ -111,12 +110,12 @@ kill 'STOP', $prober;
 wait_field('status', 'prober', 'degraded', 'a prober that hangs is noticed');
 like(field('message', 'prober'), qr/^not heard of for \d+ s/, 'for how long');
 wait_field('status', 'server', 'degraded', 'the server is degraded, no more');
-is($mon->value(qq(SELECT detail ->> 'component' FROM resilience.events WHERE kind = 'server' AND id > $after)), 'prober',
+is($mon->value(qq(SELECT detail ->> 'component' FROM resilience.events WHERE object = 'health' AND id > $after)), 'prober',
 	'the event says by whom');
 kill 'CONT', $prober;
 wait_field('status', 'prober', 'healthy', 'it is back');
 wait_field('status', 'server', 'healthy', 'and so is the server');
-is(events('worker', $after), 'healthy-degraded degraded-healthy', 'with its events');
+is(events('server', $after), 'healthy-degraded degraded-healthy', 'with its events');
 
 # A breaker that flaps five times a second does not make the server flap: worse
 # at once, better after a second
@@ -130,14 +129,14 @@ while (time() - $start < 4)
 	sleep 0.3;
 }
 wait_field('status', 'server', 'healthy', 'it is quiet again');
-my $changes = $mon->value("SELECT count(*) FROM resilience.events WHERE kind = 'server' AND id > $after");
+my $changes = $mon->value("SELECT count(*) FROM resilience.events WHERE object = 'health' AND id > $after");
 cmp_ok($changes, '>=', 2, 'the server has been degraded');
 cmp_ok($changes, '<=', 2 * int(time() - $start), 'but not as often as the breaker');
 is($mon->value(qq(
 SELECT coalesce(min(e.at - p.at) >= '1 s', true) FROM resilience.events e
-	JOIN LATERAL (SELECT at FROM resilience.events WHERE kind = 'server' AND id < e.id AND id > $after
+	JOIN LATERAL (SELECT at FROM resilience.events WHERE object = 'health' AND id < e.id AND id > $after
 		AND to_state = 'degraded' ORDER BY id DESC LIMIT 1) p ON true
-WHERE e.kind = 'server' AND e.id > $after AND e.to_state = 'healthy')), 't', 'it was degraded for a second at least');
+WHERE e.object = 'health' AND e.id > $after AND e.to_state = 'healthy')), 't', 'it was degraded for a second at least');
 
 # A standby looks for itself
 $mon->ok(q{SELECT resilience.alter_breaker('br', mode => 'enforce')});
@@ -175,7 +174,7 @@ wait_until(
 wait_for_value($mon, 'SELECT resilience.health_status()', 'healthy', 20);
 sleep 4;
 is($mon->value('SELECT resilience.health_status()'), 'healthy', 'after a crash all is well again');
-is($mon->value(q{SELECT count(*) FROM resilience.events WHERE kind IN ('server', 'worker')}), 0, 'without a false alarm');
+is($mon->value(q{SELECT count(*) FROM resilience.events WHERE object = 'health'}), 0, 'without a false alarm');
 $mon->close;
 $node->stop;
 
