@@ -1446,6 +1446,36 @@ REVOKE ALL ON FUNCTION resilience.drop_degradation FROM PUBLIC;
 COMMENT ON FUNCTION resilience.drop_degradation IS
 	'remove a degradation';
 
+CREATE FUNCTION resilience.degradation_statistics(
+	OUT name text,
+	OUT active boolean,
+	OUT since timestamptz,
+	OUT transactions_total bigint,
+	OUT skipped_total bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION resilience.degradation_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.degradation_statistics() IS
+	'internal: live numbers behind the view degradations';
+
+CREATE VIEW resilience.degradations AS
+SELECT d.name,
+	d.when_state,
+	d.minimum_priority_affected,
+	d.settings,
+	d.enabled,
+	s.active,
+	s.since,
+	s.transactions_total,
+	s.skipped_total
+FROM resilience.degradation_definitions d
+	LEFT JOIN resilience.degradation_statistics() s USING (name);
+COMMENT ON VIEW resilience.degradations IS
+	'degradations of this database, whether they hold now, and totals (NULL for what is not committed)';
+
+GRANT SELECT ON resilience.degradations TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.degradation_statistics() TO pg_monitor;
+
 --
 -- Health of the whole
 --

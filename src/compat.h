@@ -36,6 +36,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -202,6 +203,25 @@ rsl_transaction_timeout_at(void)
 		return get_timeout_finish_time(TRANSACTION_TIMEOUT);
 #endif
 	return DT_NOEND;
+}
+
+/* The record of a setting; NULL if there is none of that name. */
+static inline struct config_generic *
+rsl_find_setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, true, 0);
+#else
+	struct config_generic **settings = get_guc_variables();
+	int			n = GetNumConfigOptions();
+
+	for (int i = 0; i < n; i++)
+	{
+		if (pg_strcasecmp(settings[i]->name, name) == 0)
+			return settings[i];
+	}
+	return NULL;
+#endif
 }
 
 /* Call a function for each lock that a process holds or awaits, by partition */

@@ -27,6 +27,7 @@
 #include "breaker/fallback.h"
 #include "breaker/fdw.h"
 #include "bulkhead/connection.h"
+#include "degradation/degrade.h"
 #include "fmgr.h"
 #include "policy/publish.h"
 #include "policy/query_ids.h"
@@ -71,6 +72,7 @@ _PG_init(void)
 	rsl_fallback_init();
 	rsl_fallback_functions_init();
 	rsl_database_commands_init();
+	rsl_degradation_init();
 	rsl_launcher_register();
 	rsl_prober_register();
 }

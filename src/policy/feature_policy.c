@@ -125,6 +125,22 @@ degradation_published(int index)
 }
 
 /*
+ * A name or value of settings as a setting has it; NULL if it can't be one.
+ */
+char *
+rsl_setting_word(const JsonbValue *value)
+{
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	if (value->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	if (value->type == jbvBool)
+		return pstrdup(value->val.boolean ? "on" : "off");
+	return NULL;
+}
+
+/*
  * The settings as names and values, one after the other.  Returns false if
  * there are more than have room: the table's trigger has refused such.
  */
@@ -143,14 +159,8 @@ settings_from_jsonb(Jsonb *settings, rsl_degradation_policy *policy)
 
 		if (token != WJB_KEY && token != WJB_VALUE)
 			continue;
-		if (value.type == jbvString)
-			word = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (value.type == jbvNumeric)
-			word = DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value.val.numeric)));
-		else if (value.type == jbvBool)
-			word = pstrdup(value.val.boolean ? "on" : "off");
-		else
+		word = rsl_setting_word(&value);
+		if (word == NULL)
 			return false;
 		size = strlen(word) + 1;
 		if (used + size > RSL_DEGRADATION_SETTINGS_LEN)

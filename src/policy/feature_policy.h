@@ -10,6 +10,7 @@
 
 #include "policy/kinds.h"
 #include "shared/features.h"
+#include "utils/jsonb.h"
 
 #define RSL_FEATURES_NAME		"feature_definitions"
 #define RSL_DEGRADATIONS_NAME	"degradation_definitions"
@@ -46,5 +47,7 @@ enum rsl_degradation_column
 	RSL_DCOL_ENABLED,
 	RSL_NUM_DEGRADATION_ARGUMENTS = RSL_DCOL_ENABLED
 };
+
+extern char *rsl_setting_word(const JsonbValue *value);
 
 #endif							/* RSL_POLICY_FEATURE_POLICY_H */

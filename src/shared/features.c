@@ -17,6 +17,11 @@
 rsl_features_shared *rsl_features = NULL;
 rsl_degradations_shared *rsl_degradations = NULL;
 
+bool		rsl_degradation_decided = false;
+uint32		rsl_degraded_by = 0;
+uint32		rsl_plans_degraded = 0;
+void		(*rsl_degrade_transaction) (int priority) = NULL;
+
 static const char *const state_names[] = {"on", "degraded", "off"};
 static const char *const load_names[] = {
 	"loaded", "shedding", "degraded", "unhealthy"
@@ -106,7 +111,10 @@ rsl_degradations_shmem_init(void)
 	rsl_degradations->max_degradations = rsl_max_degradations;
 	pg_atomic_init_u64(&rsl_degradations->generation, 0);
 	for (int i = 0; i < rsl_degradations->max_degradations; i++)
+	{
 		pg_atomic_init_u64(&rsl_degradations->degradations[i].transactions, 0);
+		pg_atomic_init_u64(&rsl_degradations->degradations[i].skipped, 0);
+	}
 }
 
 int
@@ -262,6 +270,22 @@ rsl_feature_retire(int index)
 	pg_atomic_write_u32(&feature->uid, 0);
 }
 
+/* It holds no more because it is another one now, or gone.  Config lock held. */
+static void
+end_degradation(int index, const char *reason)
+{
+	rsl_degradation *degradation = &rsl_degradations->degradations[index];
+	uint32		bit = UINT32_C(1) << index;
+
+	if ((pg_atomic_fetch_and_u32(&rsl_degradations->active, ~bit) & bit) != 0)
+		rsl_event(RSL_EVENT_DEGRADATION, degradation->policy.home_database,
+				  degradation->policy.name, "active", "inactive",
+				  "reason=%s", reason);
+	degradation->since = GetCurrentTimestamp();
+	degradation->since_us = rsl_now_us();
+	degradation->good = 0;
+}
+
 void
 rsl_degradation_put(int index, const rsl_degradation_policy *policy)
 {
@@ -270,15 +294,13 @@ rsl_degradation_put(int index, const rsl_degradation_policy *policy)
 	if (!degradation->published ||
 		degradation->policy.when_state != policy->when_state ||
 		!policy->enabled)
-	{
-		pg_atomic_fetch_and_u32(&rsl_degradations->active,
-								~(UINT32_C(1) << index));
-		degradation->since = GetCurrentTimestamp();
-		degradation->since_us = rsl_now_us();
-		degradation->good = 0;
-	}
+		end_degradation(index, policy->enabled ? "altered" : "disabled");
 	if (!degradation->published)
+	{
 		pg_atomic_write_u64(&degradation->transactions, 0);
+		pg_atomic_write_u64(&degradation->skipped, 0);
+	}
+	pg_atomic_write_u32(&degradation->logged, 0);
 	degradation->policy = *policy;
 	degradation->published = true;
 	pg_atomic_write_u32(&degradation->uid, ++rsl_degradations->last_uid);
@@ -289,8 +311,7 @@ rsl_degradation_retire(int index)
 {
 	rsl_degradation *degradation = &rsl_degradations->degradations[index];
 
+	end_degradation(index, "dropped");
 	degradation->published = false;
-	pg_atomic_fetch_and_u32(&rsl_degradations->active,
-							~(UINT32_C(1) << index));
 	pg_atomic_write_u32(&degradation->uid, 0);
 }

@@ -169,6 +169,10 @@ typedef struct rsl_degradation
 
 	/* atomics: totals */
 	pg_atomic_uint64 transactions;	/* to which it was applied */
+	pg_atomic_uint64 skipped;	/* settings that were not */
+
+	/* atomic: bit i = that setting i is not accepted has been logged */
+	pg_atomic_uint32 logged;
 } rsl_degradation;
 
 typedef struct rsl_degradations_shared
@@ -184,6 +188,19 @@ typedef struct rsl_degradations_shared
 	pg_atomic_uint64 generation;
 	rsl_degradation degradations[FLEXIBLE_ARRAY_MEMBER];
 } rsl_degradations_shared;
+
+/*
+ * What this backend's transaction has to do with degradations; see
+ * degradation/degrade.c.  Decided: it does not ask again.  Bit i of
+ * degraded_by: degradation i was applied to it.  plans_degraded: for which
+ * settings this session's cached plans were made; 0 = for its own.
+ */
+extern bool rsl_degradation_decided;
+extern uint32 rsl_degraded_by;
+extern uint32 rsl_plans_degraded;
+
+/* Decide for a transaction of this priority; NULL without degradations. */
+extern void (*rsl_degrade_transaction) (int priority);
 
 extern rsl_features_shared *rsl_features;
 extern rsl_degradations_shared *rsl_degradations;
@@ -210,5 +227,41 @@ extern void rsl_feature_put(int index, const rsl_feature_policy *policy);
 extern void rsl_feature_retire(int index);
 extern void rsl_degradation_put(int index, const rsl_degradation_policy *policy);
 extern void rsl_degradation_retire(int index);
+
+/*
+ * Is there anything to decide for a transaction?  Does any degradation hold,
+ * or have the cached plans been made for one?
+ */
+static inline bool
+rsl_degradation_matters(void)
+{
+	return (pg_atomic_read_u32(&rsl_degradations->active) |
+			rsl_plans_degraded) != 0;
+}
+
+/* A transaction is being admitted, before it waits for anything. */
+static inline void
+rsl_degradation_admitting(int priority)
+{
+	if (unlikely(rsl_degradation_matters()))
+		rsl_degrade_transaction(priority);
+	rsl_degradation_decided = true;
+}
+
+/* The same, of a transaction that goes on from one that was admitted. */
+static inline void
+rsl_degradation_going_on(int priority)
+{
+	if (unlikely(!rsl_degradation_decided))
+		rsl_degradation_admitting(priority);
+}
+
+/* A transaction has ended. */
+static inline void
+rsl_degradation_over(void)
+{
+	rsl_degradation_decided = false;
+	rsl_degraded_by = 0;
+}
 
 #endif							/* RSL_SHARED_FEATURES_H */

@@ -188,6 +188,11 @@ rsl_reset_statistics(void)
 		rsl_breaker_reset_statistics(i);
 	for (int i = 0; i < rsl_runaway->max_rules; i++)
 		rsl_runaway_reset_statistics(i);
+	for (int i = 0; i < rsl_degradations->max_degradations; i++)
+	{
+		pg_atomic_write_u64(&rsl_degradations->degradations[i].transactions, 0);
+		pg_atomic_write_u64(&rsl_degradations->degradations[i].skipped, 0);
+	}
 	for (int i = 0; i < rsl_health->max_checks; i++)
 		rsl_check_reset_statistics(i);
 	for (int i = 0; i < rsl_features->max_features; i++)

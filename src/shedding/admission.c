@@ -27,6 +27,7 @@
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "shared/compartments.h"
+#include "shared/features.h"
 #include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
@@ -555,6 +556,9 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *source_text,
 		a.priority = RSL_PRIORITY_LOW;
 	me->priority = a.priority;
 	me->command = rsl_command_of(stmt);
+
+	/* degrade before anybody is shed */
+	rsl_degradation_admitting(a.priority);
 
 	if (unlikely(a.priority < pg_atomic_read_u32(&rsl_shmem->minimum_priority)) &&
 		!rsl_matches.superuser && !must_not_wait(&a))

@@ -23,6 +23,7 @@
 #include "shared/breakers.h"
 #include "shared/budget.h"
 #include "shared/cancel.h"
+#include "shared/features.h"
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
 #include "shedding/hooks.h"
@@ -68,6 +69,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 	if (rsl_admitted)
 	{
 		rsl_session_resume();
+		rsl_degradation_going_on(rsl_me->priority);
 		if (unlikely(rsl_matches.uses_statement) &&
 			executor_depth == 0 && utility_depth == 0)
 			rsl_charge_statement(stmt, source_text, queryDesc);
@@ -302,6 +304,7 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			rsl_degradation_over();
 			if (rsl_admitted && utility_depth == 0)
 			{
 				if (unlikely(rsl_budget_is_open))

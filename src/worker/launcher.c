@@ -28,6 +28,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "degradation/coupling.h"
+#include "degradation/degrade.h"
 #include "degradation/dimmer_tick.h"
 #include "health/components.h"
 #include "policy/publish.h"
@@ -355,6 +356,7 @@ tick(void)
 	rsl_look_at_refusals();
 	rsl_health_tick();
 	rsl_features_tick();
+	rsl_degradations_tick();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
