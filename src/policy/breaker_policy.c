@@ -318,6 +318,18 @@ put_new(const rsl_breaker_policy *policy)
 	return false;
 }
 
+static void
+note_definition(const rsl_breaker_policy *policy, const char *what)
+{
+	char		numbers[128];
+
+	snprintf(numbers, sizeof(numbers),
+			 policy->server_name[0] ? "mode=%s server=\"%s\"" : "mode=%s",
+			 rsl_mode_name(policy->mode), policy->server_name);
+	rsl_definition_event(RSL_EVENT_BREAKER, policy->home_database, policy->name,
+						 what, numbers);
+}
+
 /*
  * Replace the breakers of one database.  Config lock held exclusively; must
  * not fail.
@@ -336,8 +348,11 @@ rsl_publish_breakers(const rsl_breaker_set *set)
 		for (int p = 0; p < set->npolicies && !kept; p++)
 			kept = strcmp(set->policies[p].name, breaker->policy.name) == 0 &&
 				set->policies[p].server == breaker->policy.server;
-		if (!kept)
-			rsl_breaker_retire(breaker);
+		if (kept)
+			continue;
+		rsl_definition_event(RSL_EVENT_BREAKER, set->home_database,
+							 breaker->policy.name, "dropped", "");
+		rsl_breaker_retire(breaker);
 	}
 	for (int p = 0; p < set->npolicies; p++)
 	{
@@ -346,6 +361,7 @@ rsl_publish_breakers(const rsl_breaker_set *set)
 
 		if (index < 0)
 		{
+			note_definition(policy, "created");
 			/* cannot fail: rsl_check_breaker_room() saw to it */
 			if (!put_new(policy))
 				ereport(WARNING,
@@ -355,7 +371,15 @@ rsl_publish_breakers(const rsl_breaker_set *set)
 		}
 		else if (memcmp(&rsl_breakers[index].policy, policy,
 						sizeof(rsl_breaker_policy)) != 0)
+		{
+			rsl_breaker_policy forced = rsl_breakers[index].policy;
+
+			/* force_breaker() alone is told as a change of state */
+			forced.force = policy->force;
+			if (memcmp(&forced, policy, sizeof(forced)) != 0)
+				note_definition(policy, "changed");
 			rsl_breaker_put(&rsl_breakers[index], policy, false);
+		}
 	}
 	announce();
 }

@@ -10,6 +10,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "client_port.h"
 #include "compat.h"
 
 #include "access/table.h"
@@ -459,4 +460,21 @@ rsl_check_owner(const char *kind, HeapTuple tuple, HeapTuple old,
 				 errmsg("permission denied to have SQL of a %s run as role \"%s\"",
 						kind, GetUserNameFromId(owner, false)),
 				 errhint("Use a role that you are a member of.")));
+}
+
+/*
+ * Who has published it is the role that its session came as; what a reader has
+ * found in the table was changed by others.
+ */
+void
+rsl_definition_event(rsl_event_kind kind, Oid home_database, const char *name,
+					 const char *what, const char *numbers)
+{
+	const char *role = MyProcPort ? MyProcPort->user_name : NULL;
+
+	if (role)
+		rsl_event(kind, home_database, name, NULL, what, "role=\"%s\" %s",
+				  role, numbers);
+	else
+		rsl_event(kind, home_database, name, NULL, what, "%s", numbers);
 }

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "fmgr.h"
+#include "shared/events.h"
 
 /* more columns than any table of definitions has */
 #define RSL_MAX_DEFINITION_COLUMNS	32
@@ -72,5 +73,13 @@ extern HeapTuple rsl_definition_trigger_row(FunctionCallInfo fcinfo,
 											const char *function);
 extern void rsl_check_owner(const char *kind, HeapTuple tuple, HeapTuple old,
 							TupleDesc desc, int owner_column, int sql_column);
+
+/*
+ * Note that a definition was created, changed or dropped, while it is being
+ * published.  "numbers" are pairs, or "".
+ */
+extern void rsl_definition_event(rsl_event_kind kind, Oid home_database,
+								 const char *name, const char *what,
+								 const char *numbers);
 
 #endif							/* RSL_POLICY_DEFINITIONS_H */

@@ -88,6 +88,7 @@ const rsl_kind rsl_health_check_kind = {
 	.singular = "health check",
 	.plural = "health checks",
 	.setting = "resilience.max_health_checks",
+	.event_kind = RSL_EVENT_HEALTH_CHECK,
 	.policy_size = sizeof(rsl_check_policy),
 	.owner_offset = offsetof(rsl_check_policy, owner),
 	.capacity = capacity,

@@ -188,6 +188,8 @@ rsl_publish_set(const rsl_kind *kind, Oid home_database,
 			kept = strcmp(nth_policy(kind, set, p)->name, head->name) == 0;
 		if (!kept)
 		{
+			rsl_definition_event(kind->event_kind, home_database, head->name,
+								 "dropped", "");
 			kind->retire(i);
 			changed = true;
 		}
@@ -200,6 +202,8 @@ rsl_publish_set(const rsl_kind *kind, Oid home_database,
 		if (index >= 0 &&
 			memcmp(kind->published(index), policy, kind->policy_size) == 0)
 			continue;
+		rsl_definition_event(kind->event_kind, home_database, policy->name,
+							 index < 0 ? "created" : "changed", "");
 		if (index < 0)
 			index = free_entry(kind);
 		if (index < 0)

@@ -27,6 +27,7 @@ typedef struct rsl_kind
 	const char *singular;		/* "health check", for messages */
 	const char *plural;
 	const char *setting;		/* that gives the room */
+	rsl_event_kind event_kind;
 	Size		policy_size;
 	Size		owner_offset;	/* of the owner's Oid in a policy; 0 = none */
 

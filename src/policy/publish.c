@@ -436,6 +436,34 @@ dispatch_all(void)
 	}
 }
 
+static void
+note_definition(const rsl_bulkhead_policy *policy, const char *what)
+{
+	char		numbers[128];
+
+	snprintf(numbers, sizeof(numbers),
+			 "mode=%s max_connections=%d max_running=%d max_waiting=%d",
+			 rsl_mode_name(policy->mode), policy->max_connections,
+			 policy->max_running, policy->max_waiting);
+	rsl_definition_event(RSL_EVENT_BULKHEAD, policy->home_database,
+						 policy->name, what, numbers);
+}
+
+/* The definition of a bulkhead that is in force was written. */
+static void
+rewrite_policy(rsl_bulkhead *bulkhead, const rsl_bulkhead_policy *policy,
+			   bool anew)
+{
+	bool		was_reverted = bulkhead->reverted_at != 0;
+
+	if (memcmp(&bulkhead->policy, policy, sizeof(*policy)) != 0)
+		note_definition(policy, "changed");
+	enforce_policy(bulkhead, policy, anew);
+	if (was_reverted && bulkhead->reverted_at == 0)
+		rsl_event(RSL_EVENT_BULKHEAD, policy->home_database, policy->name,
+				  "reverted", rsl_mode_name(policy->mode), NULL);
+}
+
 /* Replace what is in force of one database.  Must not fail. */
 void
 rsl_publish(const rsl_publication *publication)
@@ -452,8 +480,11 @@ rsl_publish(const rsl_publication *publication)
 		for (int p = 0; p < publication->npolicies && !kept; p++)
 			kept = strcmp(publication->policies[p].name,
 						  rsl_bulkheads[i].policy.name) == 0;
-		if (!kept)
-			retire_entry(i);
+		if (kept)
+			continue;
+		rsl_definition_event(RSL_EVENT_BULKHEAD, publication->home_database,
+							 rsl_bulkheads[i].policy.name, "dropped", "");
+		retire_entry(i);
 	}
 
 	for (int p = 0; p < publication->npolicies; p++)
@@ -462,10 +493,13 @@ rsl_publish(const rsl_publication *publication)
 		int			index = find_entry(publication->home_database, policy->name);
 
 		if (index >= 0)
-			enforce_policy(&rsl_bulkheads[index], policy,
+			rewrite_policy(&rsl_bulkheads[index], policy,
 						   publication->rewritten[p]);
 		else
+		{
+			note_definition(policy, "created");
 			index = occupy_entry(policy);
+		}
 		if (index < 0)
 		{
 			/* cannot be: check_room() saw to it */
@@ -604,8 +638,10 @@ rsl_publish_expiries(void)
 		rsl_compartments_apply_limits(i);
 		for (int s = 0; s < rsl_shmem->nsessions; s++)
 			rsl_connection_give(&rsl_sessions[s], i);
-		ereport(LOG,
-				(errmsg("bulkhead \"%s\" has expired", bulkhead->policy.name)));
+		rsl_event(RSL_EVENT_BULKHEAD, bulkhead->policy.home_database,
+				  bulkhead->policy.name, rsl_mode_name(bulkhead->policy.mode),
+				  "expired", "expires_at=\"%s\"",
+				  timestamptz_to_str(bulkhead->policy.expires_at));
 	}
 	announce();
 	LWLockRelease(rsl_config_lock);
@@ -623,6 +659,7 @@ rsl_revert_bulkhead(int index, uint32 uid, const char *what, uint32 refused,
 {
 	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
 	char		name[NAMEDATALEN];
+	Oid			database;
 	double		rate;
 
 	LWLockAcquire(rsl_config_lock, LW_EXCLUSIVE);
@@ -635,6 +672,7 @@ rsl_revert_bulkhead(int index, uint32 uid, const char *what, uint32 refused,
 		return;
 	}
 	strlcpy(name, bulkhead->policy.name, sizeof(name));
+	database = bulkhead->policy.home_database;
 	rate = bulkhead->policy.auto_revert_refusal_rate;
 	bulkhead->reverted_at = GetCurrentTimestamp();
 	pg_atomic_write_u32(&bulkhead->mode, RSL_MODE_OBSERVE);
@@ -643,6 +681,10 @@ rsl_revert_bulkhead(int index, uint32 uid, const char *what, uint32 refused,
 	rsl_snapshot_save();
 	LWLockRelease(rsl_config_lock);
 
+	rsl_event_logged(RSL_EVENT_BULKHEAD, database, name, "enforce", "reverted",
+					 "%s_refused=%u decisions=%u window_ms=10000 refusal_rate=%.3f auto_revert_refusal_rate=%g",
+					 what, refused, decisions,
+					 (double) refused / Max(decisions, 1), rate);
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("bulkhead \"%s\" refuses too much: it only observes from now on",

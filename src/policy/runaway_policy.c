@@ -297,6 +297,18 @@ put_rule(int index, const rsl_runaway_policy *policy)
 	rule->expired = policy->expires_at <= GetCurrentTimestamp();
 }
 
+static void
+note_definition(const rsl_runaway_policy *policy, const char *what)
+{
+	char		numbers[96];
+
+	snprintf(numbers, sizeof(numbers), "mode=%s action=%s",
+			 rsl_mode_name(policy->mode),
+			 rsl_runaway_action_name(policy->action));
+	rsl_definition_event(RSL_EVENT_RUNAWAY_RULE, policy->home_database,
+						 policy->name, what, numbers);
+}
+
 static int
 free_rule(void)
 {
@@ -327,6 +339,8 @@ rsl_publish_runaway_rules(const rsl_runaway_set *set)
 			kept = strcmp(set->policies[p].name, rule->policy.name) == 0;
 		if (kept)
 			continue;
+		rsl_definition_event(RSL_EVENT_RUNAWAY_RULE, set->home_database,
+							 rule->policy.name, "dropped", "");
 		rule->published = false;
 		rsl_quarantine_drop_rule(i);
 		for (int s = 0; s < rsl_shmem->nsessions; s++)
@@ -339,7 +353,13 @@ rsl_publish_runaway_rules(const rsl_runaway_set *set)
 		uint32		bit;
 
 		if (index < 0)
+		{
+			note_definition(&set->policies[p], "created");
 			index = free_rule();
+		}
+		else if (memcmp(&rsl_runaway->rules[index].policy, &set->policies[p],
+						sizeof(rsl_runaway_policy)) != 0)
+			note_definition(&set->policies[p], "changed");
 		if (index < 0)
 		{
 			/* cannot be: rsl_check_runaway_room() saw to it */
@@ -436,8 +456,9 @@ rsl_expire_runaway_rules(TimestampTz now)
 			continue;
 		rule->expired = true;
 		rsl_quarantine_drop_rule(i);
-		ereport(LOG,
-				(errmsg("runaway rule \"%s\" has expired", rule->policy.name)));
+		rsl_event(RSL_EVENT_RUNAWAY_RULE, rule->policy.home_database,
+				  rule->policy.name, rsl_mode_name(rule->policy.mode), "expired",
+				  "expires_at=\"%s\"", timestamptz_to_str(rule->policy.expires_at));
 	}
 	announce();
 	LWLockRelease(rsl_config_lock);

@@ -14,6 +14,7 @@
 #include "mb/pg_wchar.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
+#include "shared/events.h"
 #include "shared/pool.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
@@ -103,8 +104,8 @@ rsl_breakers_shmem_init(void)
 }
 
 /*
- * The prober announces changes of state (log, invalidation of plans) and asks
- * open servers.  Waking it only sets a latch, so error paths may do that.
+ * The prober makes changes of state known to cached plans, and asks open
+ * servers.  Waking it only sets a latch, so error paths may do that.
  */
 void
 rsl_wake_prober(void)
@@ -132,23 +133,138 @@ config_for_calls(const rsl_breaker *breaker, int64 now)
 }
 
 /*
- * Copy what calls have to know to the gate.  Mutex held; returns true if the
- * generation has changed, so that the prober has something to do.
+ * What has changed about a breaker, taken under its mutex and told when that
+ * is free again.
  */
-static bool
-update_gate(rsl_breaker *breaker)
+typedef struct breaker_change
 {
+	bool		any;			/* the prober has something to do */
+	bool		to_tell;		/* its position or force is another one */
+	rsl_breaker_position from;
+	rsl_breaker_position to;
+	rsl_breaker_force old_force;
+	rsl_breaker_force force;
+	rsl_mode	mode;
+	rsl_trip_reason reason;
+	uint32		consecutive_failures;
+	rsl_window_counts window;
+	int32		last_sqlstate;
+	int64		retry_after_us;
+	int64		open_us;		/* for how long it was open; -1 = it was not */
+	Oid			database;
+	char		name[NAMEDATALEN];
+	char		server_name[NAMEDATALEN];
+} breaker_change;
+
+/*
+ * Copy what calls have to know to the gate, and note in *change what is
+ * another than before.  Mutex held.
+ */
+static void
+update_gate(rsl_breaker *breaker, int64 now, breaker_change *change)
+{
+	const rsl_breaker_state *state = &breaker->state;
 	uint64		old = pg_atomic_read_u64(&breaker->gate);
 	uint64		word;
 
-	word = (uint64) breaker->state.generation << 32 |
+	word = (uint64) state->generation << 32 |
 		(uint64) RSL_GATE_MODE(old) << 4 |
-		(uint64) breaker->state.force << 2 |
-		(uint64) rsl_breaker_effective(&breaker->state);
-	if (word == old)
-		return false;
+		(uint64) state->force << 2 |
+		(uint64) rsl_breaker_effective(state);
+	change->any = word != old;
+	change->to_tell = false;
+	if (!change->any)
+		return;
 	pg_atomic_write_u64(&breaker->gate, word);
-	return true;
+
+	if (RSL_GATE_POSITION(old) == RSL_GATE_POSITION(word) &&
+		RSL_GATE_FORCE(old) == RSL_GATE_FORCE(word))
+		return;
+	change->to_tell = true;
+	change->from = RSL_GATE_POSITION(old);
+	change->to = RSL_GATE_POSITION(word);
+	change->old_force = RSL_GATE_FORCE(old);
+	change->force = state->force;
+	change->mode = RSL_GATE_MODE(word);
+	change->reason = state->reason;
+	change->consecutive_failures = state->consecutive_failures;
+	rsl_window_sum(&breaker->state.window, now, &change->window);
+	change->last_sqlstate = breaker->last_sqlstate;
+	change->retry_after_us = rsl_breaker_retry_after(state, now);
+	change->open_us = RSL_GATE_POSITION(old) == RSL_BREAKER_CLOSED ? -1 :
+		now - state->opened_at;
+	change->database = breaker->policy.home_database;
+	strlcpy(change->name, breaker->policy.name, NAMEDATALEN);
+	strlcpy(change->server_name, breaker->policy.server_name, NAMEDATALEN);
+}
+
+/* Who, or what, has changed a breaker. */
+typedef enum change_cause
+{
+	CAUSE_CALL,
+	CAUSE_PROBE,
+	CAUSE_COMMAND
+} change_cause;
+
+static const char *
+change_reason(const breaker_change *change, change_cause cause)
+{
+	static const char *const trips[] = {"none", "consecutive failures", "failure rate",
+	"slow call rate", "failed trial", "forced"};
+
+	if (change->force != change->old_force)
+		return change->force == RSL_FORCE_AUTO ? "no longer forced" : "forced";
+	switch (change->to)
+	{
+		case RSL_BREAKER_OPEN:
+			return cause == CAUSE_PROBE ? "failed probe" : trips[change->reason];
+		case RSL_BREAKER_HALF_OPEN:
+			return cause == CAUSE_PROBE ? "probe answered" : "time is up";
+		case RSL_BREAKER_CLOSED:
+			break;
+	}
+	return cause == CAUSE_COMMAND ? "reset" :
+		cause == CAUSE_PROBE ? "probes answered" : "trials succeeded";
+}
+
+/* Mutex not held. */
+static void
+tell_change(const breaker_change *change, change_cause cause)
+{
+	static const char *const positions[] = {"closed", "half_open", "open"};
+	static const char *const forces[] = {"", " forced=open", " forced=closed"};
+	const char *mode = change->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
+	const char *server_key = change->server_name[0] ? " server=\"" : "";
+	const char *server_end = change->server_name[0] ? "\"" : "";
+	char		open_ms[32] = "";
+	uint32		calls = Max(change->window.calls, 1);
+
+	if (!change->to_tell)
+		return;
+	if (change->to == RSL_BREAKER_OPEN && change->force == RSL_FORCE_AUTO)
+		rsl_event(RSL_EVENT_BREAKER, change->database, change->name,
+				  positions[change->from], positions[change->to],
+				  "reason=\"%s\" consecutive_failures=%u %s=%.2f last_sqlstate=%s retry_after_ms=" INT64_FORMAT "%s%s%s%s",
+				  change_reason(change, cause), change->consecutive_failures,
+				  change->reason == RSL_TRIP_SLOW_RATE ?
+				  "slow_call_rate" : "failure_rate",
+				  (double) (change->reason == RSL_TRIP_SLOW_RATE ?
+							change->window.slow : change->window.failures) / calls,
+				  change->last_sqlstate ?
+				  unpack_sql_state(change->last_sqlstate) : "none",
+				  change->retry_after_us / 1000, mode,
+				  server_key, change->server_name, server_end);
+	else
+	{
+		if (change->open_us >= 0)
+			snprintf(open_ms, sizeof(open_ms), " open_ms=" INT64_FORMAT,
+					 change->open_us / 1000);
+		rsl_event(RSL_EVENT_BREAKER, change->database, change->name,
+				  positions[change->from], positions[change->to],
+				  "reason=\"%s\"%s%s%s%s%s%s",
+				  change_reason(change, cause), forces[change->force], open_ms,
+				  mode, server_key, change->server_name, server_end);
+	}
 }
 
 static int
@@ -263,16 +379,19 @@ rsl_call_enter(rsl_call *call, int index, bool nested, bool in_trial)
 		int64		now = rsl_now_us();
 		rsl_breaker_config config;
 		bool		admitted;
-		bool		changed;
+		breaker_change change;
 
 		SpinLockAcquire(&breaker->mutex);
 		config = config_for_calls(breaker, now);
 		admitted = rsl_breaker_admit(&breaker->state, &config, now,
 									 &call->permit);
-		changed = update_gate(breaker);
+		update_gate(breaker, now, &change);
 		SpinLockRelease(&breaker->mutex);
-		if (changed)
+		if (change.any)
+		{
+			tell_change(&change, CAUSE_CALL);
 			rsl_wake_prober();
+		}
 		if (!admitted)
 		{
 			if (call->mode == RSL_MODE_ENFORCE)
@@ -311,8 +430,9 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 {
 	rsl_breaker *breaker = &rsl_breakers[call->breaker];
 	TimestampTz now = 0;
+	int64		now_us;
 	bool		counted;
-	bool		changed;
+	breaker_change change;
 	double		random;
 	int			length = 0;
 
@@ -339,8 +459,9 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 	random = pg_prng_double(&pg_global_prng_state);
 
 	SpinLockAcquire(&breaker->mutex);
+	now_us = rsl_now_us();
 	counted = rsl_breaker_record(&breaker->state, &breaker->config,
-								 rsl_now_us(), &call->permit, outcome, slow,
+								 now_us, &call->permit, outcome, slow,
 								 random);
 	if (outcome == RSL_CALL_FAILURE)
 	{
@@ -350,7 +471,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 			memcpy(breaker->last_error, message, length);
 		breaker->last_error[length] = '\0';
 	}
-	changed = update_gate(breaker);
+	update_gate(breaker, now_us, &change);
 	SpinLockRelease(&breaker->mutex);
 
 	switch (outcome)
@@ -371,8 +492,11 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 		pg_atomic_fetch_add_u64(&breaker->timed_out, 1);
 	if (!counted && outcome !=RSL_CALL_NEITHER)
 		pg_atomic_fetch_add_u64(&breaker->superseded, 1);
-	if (changed)
+	if (change.any)
+	{
+		tell_change(&change, CAUSE_CALL);
 		rsl_wake_prober();
+	}
 }
 
 /* What there is to say about a breaker. */
@@ -407,9 +531,8 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 {
 	int64		now = rsl_now_us();
 	uint64		mode = (uint64) policy->mode << 4;
-	bool		changed;
+	breaker_change change;
 
-	breaker->policy = *policy;
 	breaker->published = true;
 	if (is_new)
 	{
@@ -419,6 +542,7 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	}
 
 	SpinLockAcquire(&breaker->mutex);
+	breaker->policy = *policy;
 	if (is_new)
 	{
 		/* generations go on, so that no old permit fits */
@@ -439,8 +563,9 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 		rsl_breaker_force_to(&breaker->state, policy->force, now);
 	pg_atomic_write_u64(&breaker->gate,
 						(pg_atomic_read_u64(&breaker->gate) & ~UINT64CONST(0x30)) | mode);
-	changed = update_gate(breaker);
+	update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
+	tell_change(&change, CAUSE_COMMAND);
 
 	pg_atomic_write_u32(&breaker->max_concurrent_calls,
 						(uint32) policy->max_concurrent_calls);
@@ -448,7 +573,7 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	pg_atomic_write_u32(&breaker->on_open, policy->on_open);
 	if (is_new)
 		pg_atomic_write_u32(&breaker->uid, ++rsl_breakers_shmem->last_uid);
-	if (changed || is_new)
+	if (change.any || is_new)
 		rsl_wake_prober();
 }
 
@@ -469,11 +594,14 @@ void
 rsl_breaker_command_reset(int index)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
+	int64		now = rsl_now_us();
+	breaker_change change;
 
 	SpinLockAcquire(&breaker->mutex);
-	rsl_breaker_reset(&breaker->state, &breaker->config, rsl_now_us());
-	update_gate(breaker);
+	rsl_breaker_reset(&breaker->state, &breaker->config, now);
+	update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
+	tell_change(&change, CAUSE_COMMAND);
 	rsl_wake_prober();
 }
 
@@ -489,18 +617,22 @@ rsl_breaker_count_hanging(int index, uint32 generation)
 	rsl_breaker *breaker = &rsl_breakers[index];
 	rsl_breaker_permit permit = {.generation = generation};
 	double		random = pg_prng_double(&pg_global_prng_state);
+	breaker_change change;
 	uint32		failures;
+	int64		now;
 
 	pg_atomic_fetch_add_u64(&breaker->slow, 1);
 	SpinLockAcquire(&breaker->mutex);
+	now = rsl_now_us();
 	permit.trial = breaker->state.position == RSL_BREAKER_HALF_OPEN;
 	/* slow, but neither a success nor a failure yet */
 	failures = breaker->state.consecutive_failures;
-	if (rsl_breaker_record(&breaker->state, &breaker->config, rsl_now_us(),
+	if (rsl_breaker_record(&breaker->state, &breaker->config, now,
 						   &permit, RSL_CALL_SUCCESS, true, random))
 		breaker->state.consecutive_failures = failures;
-	update_gate(breaker);
+	update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
+	tell_change(&change, CAUSE_CALL);
 }
 
 /* The prober has an answer, or waited for one in vain. */
@@ -511,6 +643,8 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	rsl_breaker *breaker = &rsl_breakers[index];
 	TimestampTz now = GetCurrentTimestamp();
 	double		random = pg_prng_double(&pg_global_prng_state);
+	breaker_change change;
+	int64		now_us;
 
 	if (pg_atomic_read_u32(&breaker->uid) != uid)
 		return;
@@ -518,16 +652,18 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	if (!alive)
 		pg_atomic_fetch_add_u64(&breaker->failed_probes, 1);
 	SpinLockAcquire(&breaker->mutex);
+	now_us = rsl_now_us();
 	/* who asks before the time is up, and in vain, does not put it off */
 	if (alive ||
-		rsl_breaker_probe_due(&breaker->state, &breaker->config, rsl_now_us()))
-		rsl_breaker_probed(&breaker->state, &breaker->config, rsl_now_us(),
+		rsl_breaker_probe_due(&breaker->state, &breaker->config, now_us))
+		rsl_breaker_probed(&breaker->state, &breaker->config, now_us,
 						   generation, alive, random);
 	breaker->last_probe_at = now;
 	strlcpy(breaker->last_probe_result, result,
 			sizeof(breaker->last_probe_result));
-	update_gate(breaker);
+	update_gate(breaker, now_us, &change);
 	SpinLockRelease(&breaker->mutex);
+	tell_change(&change, CAUSE_PROBE);
 }
 
 /* Totals restart at zero; the state is not touched. */

@@ -54,6 +54,7 @@ void
 rsl_events_shmem_init(void)
 {
 	rsl_events->size = rsl_event_buffer;
+	rsl_events->begun = GetCurrentTimestamp();
 	SpinLockInit(&rsl_events->mutex);
 	pg_atomic_init_u64(&rsl_events->logged, 0);
 }

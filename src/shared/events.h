@@ -53,13 +53,18 @@ typedef struct rsl_event_record
 /* 192 kB with the default of resilience.event_buffer. */
 typedef struct rsl_events_shared
 {
-	int			size;			/* resilience.event_buffer; constant */
-	slock_t		mutex;			/* of all that follows, but for "logged"; held
-								 * to copy one record */
-	uint64		last_id;
+	/* constant after start */
+	int			size;			/* resilience.event_buffer */
+	TimestampTz begun;			/* when this memory was made */
+
+	uint32		launchers;		/* launcher: how many there were */
 
 	/* atomic, launcher: the last id that it has put into the server's log */
 	pg_atomic_uint64 logged;
+
+	slock_t		mutex;			/* of all that follows; held to copy one
+								 * record */
+	uint64		last_id;
 	rsl_event_record records[FLEXIBLE_ARRAY_MEMBER];
 } rsl_events_shared;
 

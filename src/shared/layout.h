@@ -264,6 +264,12 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint32 mode;
 	pg_atomic_uint32 max_wait_ms;
 
+	/*
+	 * Atomic, launcher (worker/watch.c): since when it is saturated, a
+	 * TimestampTz; 0 = it is not.
+	 */
+	pg_atomic_uint64 saturated_since;
+
 	/* atomic: sessions that hold a connection slot */
 	pg_atomic_uint32 connections;
 
@@ -507,6 +513,12 @@ typedef struct rsl_shared
 	pg_atomic_uint32 nquarantined;	/* queries in quarantine */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */
+
+	/*
+	 * Atomic, launcher (worker/watch.c): since when work is being shed, a
+	 * TimestampTz; 0 = it is not, or not for a second.
+	 */
+	pg_atomic_uint64 shedding_since;
 
 	/*
 	 * Atomics, for resilience.adaptive_limit.  The limit that was found, 0 =

@@ -15,7 +15,9 @@
 #include "compat.h"
 
 #include "policy/settings.h"
+#include "shared/events.h"
 #include "shared/runaway.h"
+#include "utils/timestamp.h"
 
 rsl_runaway_shared *rsl_runaway = NULL;
 
@@ -89,10 +91,23 @@ count_quarantined(void)
 	pg_atomic_write_u32(&rsl_shmem->nquarantined, n);
 }
 
-/* Those that still run it give back nothing: the use is over. */
+/*
+ * A query is in quarantine no more.  Those that still run it give back
+ * nothing: the use is over.
+ */
 static void
-end_entry(rsl_quarantined *entry)
+end_entry(rsl_quarantined *entry, const char *reason)
 {
+	uint64		query_id = pg_atomic_read_u64(&entry->query_id);
+	const rsl_runaway_policy *policy =
+		&rsl_runaway->rules[pg_atomic_read_u32(&entry->rule)].policy;
+
+	if (query_id != 0)
+		rsl_event(RSL_EVENT_RUNAWAY_RULE, policy->home_database, policy->name,
+				  "quarantined", "released",
+				  "query_id=" INT64_FORMAT " reason=\"%s\" refused=" UINT64_FORMAT,
+				  (int64) query_id, reason,
+				  pg_atomic_read_u64(&entry->refused));
 	pg_atomic_write_u64(&entry->query_id, 0);
 	pg_write_barrier();
 	pg_atomic_write_u64(&entry->word, (uint64) ++rsl_runaway->last_use << 32);
@@ -128,7 +143,7 @@ rsl_quarantine_put(int rule, uint64 query_id, TimestampTz now)
 	if (pg_atomic_read_u64(&entry->query_id) != 0)
 		pg_atomic_fetch_add_u64(&rsl_runaway->rules[pg_atomic_read_u32(&entry->rule)].evicted, 1);
 
-	end_entry(entry);
+	end_entry(entry, "made room for another");
 	pg_atomic_write_u64(&entry->since, (uint64) now);
 	pg_atomic_write_u64(&entry->until, (uint64) until);
 	pg_atomic_write_u64(&entry->refused, 0);
@@ -141,6 +156,11 @@ rsl_quarantine_put(int rule, uint64 query_id, TimestampTz now)
 	pg_atomic_write_u64(&entry->query_id, query_id);
 	pg_atomic_fetch_add_u64(&rsl_runaway->rules[rule].quarantined, 1);
 	count_quarantined();
+	rsl_event(RSL_EVENT_RUNAWAY_RULE, policy->home_database, policy->name,
+			  NULL, "quarantined",
+			  "query_id=" INT64_FORMAT " quarantine_ms=" INT64_FORMAT " max_running=%d",
+			  (int64) query_id, policy->quarantine_ms,
+			  policy->quarantine_max_running);
 	return until;
 }
 
@@ -154,7 +174,7 @@ rsl_quarantine_drop_rule(int rule)
 
 		if (pg_atomic_read_u64(&entry->query_id) != 0 &&
 			pg_atomic_read_u32(&entry->rule) == rule)
-			end_entry(entry);
+			end_entry(entry, "the rule was changed");
 	}
 	count_quarantined();
 }
@@ -173,7 +193,7 @@ rsl_quarantine_release(Oid home_database, uint64 query_id)
 		if (pg_atomic_read_u64(&entry->query_id) != query_id ||
 			rsl_runaway->rules[rule].policy.home_database != home_database)
 			continue;
-		end_entry(entry);
+		end_entry(entry, "by command");
 		n++;
 	}
 	count_quarantined();
@@ -189,7 +209,7 @@ rsl_quarantine_expire(TimestampTz now)
 
 		if (pg_atomic_read_u64(&entry->query_id) != 0 &&
 			(TimestampTz) pg_atomic_read_u64(&entry->until) <= now)
-			end_entry(entry);
+			end_entry(entry, "time is up");
 	}
 	count_quarantined();
 }

@@ -172,6 +172,7 @@ shmem_fill(void)
 	pg_atomic_init_u64(&shared->cancels_missed, 0);
 	pg_atomic_init_u64(&shared->preempt_tokens,
 					   rsl_bucket_full(&preempt_budget, 0));
+	pg_atomic_init_u64(&shared->shedding_since, 0);
 	pg_atomic_init_u32(&shared->adaptive_limit, 0);
 	pg_atomic_init_u32(&shared->limit_reason, 0);
 	pg_atomic_init_u32(&shared->blocked_share, 0);
@@ -207,6 +208,7 @@ shmem_fill(void)
 
 		pool_init(&bulkhead->pool, i);
 		pg_atomic_init_u64(&bulkhead->admitted, 0);
+		pg_atomic_init_u64(&bulkhead->saturated_since, 0);
 		pg_atomic_init_u64(&bulkhead->connection_word, 0);
 		pg_atomic_init_u64(&bulkhead->refused_connections, 0);
 		pg_atomic_init_u64(&bulkhead->refused_statements, 0);

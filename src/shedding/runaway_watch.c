@@ -21,6 +21,7 @@
 #include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/cancel.h"
+#include "shared/events.h"
 #include "shared/pool.h"
 #include "shared/process_cpu.h"
 #include "shared/refusal_log.h"
@@ -187,11 +188,16 @@ act(rsl_session *session, uint32 statement, int rule, bool observed,
 						 rsl_runaway_action_name(policy->action),
 						 (int64) query_id);
 		if (until != 0)
-			appendStringInfo(&detail, " until=%s", timestamptz_to_str(until));
+			appendStringInfo(&detail, " until=\"%s\"", timestamptz_to_str(until));
 		else if (action == RSL_RUNAWAY_QUARANTINE)
 			appendStringInfoString(&detail, " (without a query identifier nothing can be in quarantine)");
 		if (observed || policy->mode != RSL_MODE_ENFORCE)
 			appendStringInfoString(&detail, " mode=observe");
+		rsl_event_logged(RSL_EVENT_RUNAWAY_RULE, policy->home_database,
+						 policy->name, NULL, "hit", "pid=%d hits_total=" UINT64_FORMAT " %s",
+						 (int) pid,
+						 pg_atomic_read_u64(&rsl_runaway->rules[rule].hits),
+						 detail.data);
 		ereport(LOG,
 				(errmsg("process %d has hit runaway rule \"%s\"", (int) pid,
 						policy->name),

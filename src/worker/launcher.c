@@ -54,8 +54,10 @@
 #include "utils/timestamp.h"
 #include "worker/arrivals.h"
 #include "worker/auto_revert.h"
+#include "worker/event_log.h"
 #include "worker/health_schedule.h"
 #include "worker/launcher.h"
+#include "worker/watch.h"
 
 /* between two rounds of visits on a primary, and at least on a standby */
 #define ROUND_PRIMARY_MS	(600 * 1000)
@@ -250,7 +252,10 @@ visit_databases(visits *v)
 	}
 
 	if (v->was_standby && !standby)
-		v->next_round = now;	/* promoted */
+	{
+		rsl_watch_promoted();
+		v->next_round = now;
+	}
 	v->was_standby = standby;
 
 	if (v->databases == NIL && now >= v->next_round)
@@ -354,9 +359,11 @@ tick(void)
 	rsl_runaway_watch();
 	rsl_look_at_arrivals();
 	rsl_look_at_refusals();
+	rsl_watch_tick();
 	rsl_health_tick();
 	rsl_features_tick();
 	rsl_degradations_tick();
+	rsl_log_events();
 
 	/* caps open when the higher classes have been quiet for a while */
 	hand_over(&rsl_shmem->server);
@@ -378,6 +385,7 @@ settings_changed(void)
 {
 	rsl_priority minimum = rsl_minimum_priority;
 
+	rsl_watch_settings();
 	rsl_publish_settings();
 	rsl_pool_shed_below(&rsl_shmem->server, minimum);
 	for (int i = 0; i < rsl_npools(); i++)
@@ -407,6 +415,8 @@ rsl_launcher_main(Datum arg)
 										 rsl_shmem->nsessions * sizeof(bool));
 	MemoryContextSwitchTo(TopMemoryContext);
 	pgstat_report_appname("resilience launcher");
+
+	rsl_watch_begin();
 
 	/* it may have been reloaded between the start and now */
 	settings_changed();

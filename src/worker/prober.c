@@ -9,9 +9,9 @@
  *	 asynchronous connection functions.  No credentials are needed to see that
  *	 a server answers: a request for a password will do, and so will any error
  *	 but those of a server that is starting, stopping or full;
- * - announces changes of state: in the log, and by the invalidation message
- *	 that ALTER SERVER would send, so that cached plans are made anew and
- *	 postgres_fdw drops its idle connections;
+ * - announces changes of state by the invalidation message that ALTER SERVER
+ *	 would send, so that cached plans are made anew and postgres_fdw drops its
+ *	 idle connections;
  * - finds calls that hang, and has them counted as slow ones before they end.
  *
  * A host name is resolved by a blocking call within libpq: name servers that
@@ -110,32 +110,6 @@ invalidate_plans(Oid database, uint32 server_hash)
 	SendSharedInvalidMessages(&message, 1);
 }
 
-static void
-log_state(const rsl_breaker_policy *policy, const rsl_breaker_state *state,
-		  int last_sqlstate)
-{
-	static const char *const positions[] = {"closed", "half-open", "open"};
-	static const char *const reasons[] = {"none", "consecutive failures", "failure rate",
-	"slow call rate", "failed trial", "forced"};
-	rsl_breaker_position position = rsl_breaker_effective(state);
-	bool		forced = state->force != RSL_FORCE_AUTO;
-	const char *observe = policy->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
-
-	ereport(LOG,
-			(OidIsValid(policy->server) ?
-			 errmsg("circuit breaker \"%s\" of foreign server \"%s\" is %s%s",
-					policy->name, policy->server_name,
-					forced ? "forced " : "", positions[position]) :
-			 errmsg("circuit breaker \"%s\" is %s%s", policy->name,
-					forced ? "forced " : "", positions[position]),
-			 position == RSL_BREAKER_OPEN && !forced ?
-			 errdetail("reason=\"%s\" consecutive_failures=%u last_sqlstate=%s retry_after_ms=" INT64_FORMAT "%s",
-					   reasons[state->reason], state->consecutive_failures,
-					   last_sqlstate ? unpack_sql_state(last_sqlstate) : "none",
-					   rsl_breaker_retry_after(state, rsl_now_us()) / 1000,
-					   observe) : 0));
-}
-
 /*
  * A refused connection says little about the server if it was for somebody's
  * wrong password.  Ask at once: otherwise any user could keep the breaker open
@@ -203,8 +177,6 @@ announce(int index)
 		changed = !closed;
 	else
 		changed = RSL_GATE_GENERATION(gate) != RSL_GATE_GENERATION(last_gate);
-	if (changed)
-		log_state(&policy, &state, last_sqlstate);
 	if (OidIsValid(policy.server) && (changed || !closed))
 		invalidate_plans(policy.home_database, policy.server_hash);
 	if (changed)

@@ -103,7 +103,8 @@ is(b('failure_total - superseded_total'), 5, 'five failures were counted, what c
 is(b('consecutive_failures'), 5, 'as the view says');
 ask('SELECT count(*) FROM sa_t', @sessions);
 is(outcomes(@sessions), '08R01 64', 'then all are rejected');
-like(slurp_file($node->logfile), qr/circuit breaker "a".*open/, 'the log tells');
+wait_until('the log tells', sub { slurp_file($node->logfile) =~ /LOG:  circuit breaker "a".* is open/ });
+pass('the log tells');
 $ra->start;
 $control = connect_to($ra);
 
