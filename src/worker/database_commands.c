@@ -43,7 +43,7 @@ static bool callback_registered = false;
 
 /* An option's value, NULL if it is not given. */
 static DefElem *
-find_option(List *options, const char *name)
+option_of_command(List *options, const char *name)
 {
 	ListCell   *lc;
 
@@ -72,13 +72,13 @@ concerned_database(Node *parsetree, bool *as_template)
 				((RenameStmt *) parsetree)->subname : NULL;
 
 		case T_AlterDatabaseStmt:
-			return find_option(((AlterDatabaseStmt *) parsetree)->options,
+			return option_of_command(((AlterDatabaseStmt *) parsetree)->options,
 							   "tablespace") ?
 				((AlterDatabaseStmt *) parsetree)->dbname : NULL;
 
 		case T_CreatedbStmt:
 			{
-				DefElem    *option = find_option(((CreatedbStmt *) parsetree)->options,
+				DefElem    *option = option_of_command(((CreatedbStmt *) parsetree)->options,
 												 "template");
 
 				*as_template = true;
