@@ -178,7 +178,7 @@ check_path(const char *target)
 	strlcpy(path, target, sizeof(path));
 	canonicalize_path(path);
 	if (superuser() || has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES) ||
-		(path_is_prefix_of_path(DataDir, path) && !path_contains_parent_reference(path)))
+		(path_is_prefix_of_path(DataDir, path) && strstr(path, "/..") == NULL))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
