@@ -95,6 +95,7 @@ count_run(rsl_check *check, const rsl_check_result *result, int64 now_us,
 	check->has_value = result->has_value;
 	check->value = result->has_value ? result->value : 0;
 	check->last_result = result->status;
+	check->cut_off = result->timed_out;
 	memcpy(check->message, result->message, sizeof(check->message));
 	check->runs++;
 	check->failures += result->status == RSL_HEALTHY ? 0 : 1;
@@ -301,6 +302,7 @@ count_lost_run(rsl_check *check, bool timed_out, int64 now_us, TimestampTz now,
 		strlcpy(result.message, "the worker that ran the check has ended",
 				sizeof(result.message));
 	count_run(check, &result, now_us, now, random, change);
+	check->cut_off = true;
 }
 
 static void

@@ -237,7 +237,49 @@ wait_status('f', 'healthy');
 $mon->ok(q{SELECT resilience.alter_feature('f', enabled => false)});
 wait_until('the reason is told', sub { message('f') =~ /^off by command/ }, 20);
 is(status('f'), 'healthy', 'a feature that is off by command is healthy');
+$mon->ok(q{SELECT resilience.set_feature('f', true)});
+wait_until('on again', sub { message('f') eq '' }, 20);
+$after = last_event();
+$mon->ok(q{SELECT resilience.alter_feature('f', expires_at => clock_timestamp() + '0.5 s')});
+wait_status('f', 'degraded');
+like(message('f'), qr/^off: .*expired/, 'one that has expired is not');
+server_follows('feature', $after, 'f', 'feature');
 $mon->ok(q{SELECT resilience.drop_feature('f')});
+wait_status('server', 'healthy');
+$mon->ok(q{SELECT resilience.create_breaker('far away')});
+$mon->ok(q{SELECT resilience.create_feature('f', breaker => 'far away', failure_threshold => 1, success_threshold => 1, min_degraded_duration => '0 s')});
+$mon->ok(q{SELECT resilience.force_breaker('far away', 'open')});
+wait_status('f', 'degraded');
+like(message('f'), qr/^degraded: .*far away/, 'one that is coupled to an open breaker is degraded, and says why');
+
+# A degradation that holds because the server is degraded does not keep it so
+$mon->ok(q{SELECT resilience.create_degradation('d', 'degraded', 'low', '{"work_mem": "1MB"}')});
+wait_status('d', 'degraded');
+like(message('d'), qr/^holds \(degraded\): /, 'it says that it holds');
+$mon->ok(q{SELECT resilience.force_breaker('far away', 'auto')});
+wait_status('far away', 'healthy');
+wait_status('server', 'healthy');
+wait_status('d', 'healthy');
+$mon->ok(q{SELECT resilience.drop_degradation('d')});
+$mon->ok(q{SELECT resilience.drop_feature('f')});
+$mon->ok(q{SELECT resilience.drop_breaker('far away')});
+
+# One that holds because of the load is a reason by itself
+wait_status('server', 'healthy');
+$mon->ok(q{SELECT resilience.create_degradation('d', 'loaded', 'low', '{"work_mem": "1MB"}')});
+wait_status('d', 'healthy');
+$after = last_event();
+set_conf($mon, 'resilience.max_running' => 1, 'resilience.max_wait' => 60000);
+$runs->hold;
+$waits->send('SELECT 1');
+wait_status('d', 'degraded');
+server_follows('degradation', $after, 'd', 'degradation');
+$runs->let_go;
+$runs->result;
+$waits->result;
+wait_status('d', 'healthy');
+set_conf($mon, 'resilience.max_running' => undef, 'resilience.max_wait' => undef);
+$mon->ok(q{SELECT resilience.drop_degradation('d')});
 
 # Other databases' components are shown, too
 $mon->ok('CREATE DATABASE other');
