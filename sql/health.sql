@@ -6,6 +6,9 @@
 SELECT attname, format_type(atttypid, atttypmod) AS type
 FROM pg_attribute WHERE attrelid = 'resilience.health'::regclass AND attnum > 0 ORDER BY attnum;
 
+SELECT attname, format_type(atttypid, atttypmod) AS type
+FROM pg_attribute WHERE attrelid = 'resilience.load_samples'::regclass AND attnum > 0 ORDER BY attnum;
+
 -- wait until the launcher has seen a status
 CREATE PROCEDURE wait_health(name text, wanted text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -58,3 +61,20 @@ SELECT resilience.drop_bulkhead('health bulkhead'), resilience.drop_health_check
 	resilience.drop_health_check('disabled check'), resilience.drop_feature('health feature'),
 	resilience.drop_degradation('health degradation'), resilience.drop_runaway_rule('health rule');
 SELECT count(*) FROM resilience.health WHERE database_name = current_database();
+
+-- a sample each second
+DO $$
+BEGIN
+	FOR i IN 1 .. 300 LOOP
+		IF (SELECT count(*) FROM resilience.load_samples) >= 2 THEN
+			RETURN;
+		END IF;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+	RAISE 'there are no samples';
+END $$;
+SELECT count(*) BETWEEN 2 AND 128 AS some, min(status) <> '' AS status, min(running) >= 0 AS running,
+	min(current_limit) >= -1 AS current_limit, count(*) FILTER (WHERE cpu_idle NOT BETWEEN 0 AND 1) AS idle
+FROM resilience.load_samples WHERE at > (SELECT max(at) FROM resilience.load_samples) - interval '5 s';
+SELECT bool_and(at - before BETWEEN '0.9 s' AND '60 s') AS in_order
+FROM (SELECT at, lag(at) OVER () AS before FROM resilience.load_samples) s;

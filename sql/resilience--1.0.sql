@@ -1508,6 +1508,29 @@ COMMENT ON VIEW resilience.health IS
 GRANT SELECT ON resilience.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.health_components() TO pg_monitor;
 
+CREATE FUNCTION resilience.load_sample_rows(
+	OUT at timestamptz,
+	OUT status text,
+	OUT running int,
+	OUT waiting int,
+	OUT current_limit int,
+	OUT admitted_per_second bigint,
+	OUT refused_per_second bigint,
+	OUT cpu_idle float8
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE ROWS 128;
+REVOKE ALL ON FUNCTION resilience.load_sample_rows() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.load_sample_rows() IS
+	'internal: rows of the view "load_samples"';
+
+CREATE VIEW resilience.load_samples AS
+	SELECT * FROM resilience.load_sample_rows();
+COMMENT ON VIEW resilience.load_samples IS
+	'what the server did in the last two minutes, second by second';
+
+GRANT SELECT ON resilience.load_samples TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.load_sample_rows() TO pg_monitor;
+
 CREATE FUNCTION resilience.health_status() RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION resilience.health_status() IS

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * views.c
- *		health_status() and the function behind the view "health".
+ *		health_status() and the functions behind the views "health" and
+ *		"load_samples".
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +11,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "health/components.h"
+#include "health/samples.h"
 #include "shared/health_board.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -17,8 +19,10 @@
 
 PG_FUNCTION_INFO_V1(health_components);
 PG_FUNCTION_INFO_V1(health_status);
+PG_FUNCTION_INFO_V1(load_sample_rows);
 
 #define HEALTH_COLUMNS	7
+#define SAMPLE_COLUMNS	8
 
 /* The rows, and what to say of the whole. */
 typedef struct rows
@@ -107,4 +111,42 @@ Datum
 health_status(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(rsl_health_status_name(rsl_health_whole(NULL))));
+}
+
+/*
+ * load_sample_rows() returns setof record
+ *
+ * What the server did in the last two minutes, a row for each second, oldest
+ * first: at, status (of the whole), running, waiting, current_limit (-1 =
+ * none), admitted_per_second, refused_per_second, cpu_idle (0 .. 1; NULL where
+ * the system does not tell).
+ */
+Datum
+load_sample_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	rsl_sample	samples[RSL_NUM_SAMPLES];
+	int			n;
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+
+	n = rsl_samples_copy(samples, RSL_NUM_SAMPLES);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[SAMPLE_COLUMNS];
+		bool		nulls[SAMPLE_COLUMNS] = {0};
+
+		values[0] = TimestampTzGetDatum(samples[i].at);
+		values[1] = CStringGetTextDatum(rsl_health_status_name(samples[i].status));
+		values[2] = Int32GetDatum(samples[i].running);
+		values[3] = Int32GetDatum(samples[i].waiting);
+		values[4] = Int32GetDatum(samples[i].limit);
+		values[5] = Int64GetDatum(samples[i].admitted);
+		values[6] = Int64GetDatum(samples[i].refused);
+		nulls[7] = samples[i].cpu_idle == RSL_SAMPLE_NO_IDLE;
+		values[7] = Float8GetDatum(samples[i].cpu_idle / 1000.0);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
 }

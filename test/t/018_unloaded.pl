@@ -38,7 +38,7 @@ error_is($super->query(q{INSERT INTO resilience.bulkhead_definitions (name, max_
 error_is($super->query(q{INSERT INTO resilience.bulkhead_definitions (name, role_name, max_running) VALUES ('b', 'app', 0)}),
 	'no error', 'a good one is taken');
 error_is($super->query("SELECT * FROM resilience.$_"), '55000', "the view $_, too")
-  for qw(bulkheads load_shedder load_by_priority activity health);
+  for qw(bulkheads load_shedder load_by_priority activity health load_samples);
 is($super->value('SELECT resilience.health_status()'), 'unknown', 'the health of the server is unknown');
 my $app = connect_to($node, user => 'app');
 error_is($app->query('SELECT 1'), 'no error', 'nothing is enforced');
