@@ -3,7 +3,7 @@
  * health.h
  *		Health checks in shared memory, and what is known of the whole.
  *
- * 576 bytes for each check.
+ * 472 bytes for each check.
  *
  *-------------------------------------------------------------------------
  */

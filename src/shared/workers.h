@@ -10,7 +10,7 @@
  * before it starts a worker; the worker leaves it when it has left the
  * database, so that nobody is there any more whom the board does not show.
  *
- * About 13 kB.
+ * Less than 12 kB.
  *
  *-------------------------------------------------------------------------
  */
@@ -94,8 +94,8 @@ typedef struct rsl_bar
 typedef struct rsl_workers_shared
 {
 	/*
-	 * Atomic, TimestampTz: since when a worker was wanted in vain because
-	 * max_worker_processes is used up; 0 = all that are wanted can be had.
+	 * Atomic, TimestampTz: since when workers are wanted in vain because
+	 * max_worker_processes is used up; 0 = none was for 10 s.
 	 */
 	pg_atomic_uint64 no_worker_since;
 

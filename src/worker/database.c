@@ -192,12 +192,15 @@ run_check(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	rsl_check_result result;
+	char		activity[NAMEDATALEN + 20];
 	volatile bool counts = false;
 
 	memset(&result, 0, sizeof(result));
 	rsl_worker_beat(my_claim.policy.timeout_ms + RSL_GIVE_UP_AFTER_MS +
 					RSL_TERMINATE_AFTER_MS + RSL_HEARTBEAT_LATE_MS);
-	pgstat_report_activity(STATE_RUNNING, my_claim.policy.name);
+	snprintf(activity, sizeof(activity), "health check \"%s\"",
+			 my_claim.policy.name);
+	pgstat_report_activity(STATE_RUNNING, activity);
 	PG_TRY();
 	{
 		counts = look(&my_claim.policy, &result);

@@ -18,6 +18,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -128,7 +129,7 @@ send_workers_away(Node *parsetree)
 	const char *name = concerned_database(parsetree, &as_template);
 	Oid			database;
 
-	if (name == NULL || !IsTransactionState())
+	if (name == NULL || !IsTransactionState() || RecoveryInProgress())
 		return;
 	database = get_database_oid(name, true);
 	if (!OidIsValid(database) || !may_do(database, as_template))

@@ -12,11 +12,11 @@
  * that.
  *
  * All together are at most resilience.max_health_check_workers.  When that is
- * not enough for all groups, workers that have nothing to do make room for
- * groups whose checks are due, and in the end those that have been at work for
- * a second.  Workers that were terminated because they do not come back from a
- * run are not counted, up to the same number again: one check that cannot be
- * cut off makes no other one late.
+ * not enough for all groups, or no background worker is free, workers that
+ * have nothing to do make room for groups whose checks are due, and in the end
+ * those that have been at work for a second.  Workers that were terminated
+ * because they do not come back from a run are not counted, up to the same
+ * number again: one check that cannot be cut off makes no other one late.
  *
  * The board (shared/workers.h) is the truth, so that a launcher which was
  * started anew goes on with the workers that are there.
@@ -49,6 +49,9 @@
 /* after a worker could not connect, or could not be had */
 #define RETRY_MIN_US		INT64CONST(1000000)
 #define RETRY_MAX_US		INT64CONST(60000000)
+
+/* a lack of background workers is over when there was none for so long */
+#define SETTLED_US			INT64CONST(10000000)
 
 /* an entry whose launcher is gone and to which nobody comes */
 #define ORPHAN_MS			10000
@@ -91,7 +94,9 @@ static check_group *groups = NULL;
 static int	ngroups;
 static int	groups_room = 0;
 
+/* when no background worker was free: until when that is taken for granted */
 static int64 no_worker_until = 0;
+static int64 last_refusal = 0;
 
 static database_memory *
 memory_of(const rsl_database *database)
@@ -192,6 +197,7 @@ reap(int index)
 		return;
 	pfree(handles[index]);
 	handles[index] = NULL;
+	no_worker_until = 0;
 
 	if (worker->generation == generations[index])
 	{
@@ -340,6 +346,7 @@ start_worker(check_group *group, int64 now)
 		handles[index] = NULL;
 		rsl_worker_unreserve(index, generation);
 		no_worker_until = now + RETRY_MIN_US;
+		last_refusal = now;
 		if (pg_atomic_read_u64(&rsl_workers->no_worker_since) == 0)
 		{
 			pg_atomic_write_u64(&rsl_workers->no_worker_since,
@@ -352,7 +359,6 @@ start_worker(check_group *group, int64 now)
 		return false;
 	}
 	generations[index] = generation;
-	pg_atomic_write_u64(&rsl_workers->no_worker_since, 0);
 	group->workers++;
 	group->starting++;
 	if (!OidIsValid(group->owner))
@@ -481,8 +487,13 @@ rsl_health_schedule_tick(void)
 		counted++;
 		nreserved++;
 	}
-	if (counted < most)
+	if (counted < most && now >= no_worker_until)
+	{
+		/* all have what they need, and not only for a moment */
+		if (now - last_refusal > SETTLED_US)
+			pg_atomic_write_u64(&rsl_workers->no_worker_since, 0);
 		return;
+	}
 
 	/* those who leave already make room */
 	while ((group = neediest(now, true)) != NULL)

@@ -12,7 +12,7 @@ use ResilienceTest;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $node = preloaded_node('databases', conf => 'max_worker_processes = 20', roles => [qw(app maker)]);
+my $node = preloaded_node('databases', conf => "max_worker_processes = 20\nallow_in_place_tablespaces = on\n", roles => [qw(app maker)]);
 my $mon = monitor($node);
 my $workers = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'resilience worker'};
 
@@ -108,7 +108,8 @@ soon(sub { status('copy') eq 'healthy' }, 'the copy has the check, and it is run
 soon(sub { worker_in('copy') == 1 && worker_in('db1') == 1 }, 'workers are in both');
 quickly_ok('ALTER DATABASE copy RENAME TO renamed', 'ALTER DATABASE ... RENAME');
 soon(sub { worker_in('renamed') == 1 }, 'the worker comes back to the renamed one');
-quickly_ok('ALTER DATABASE renamed SET TABLESPACE pg_default', 'ALTER DATABASE ... SET TABLESPACE');
+$mon->ok(q{CREATE TABLESPACE elsewhere LOCATION ''});
+quickly_ok('ALTER DATABASE renamed SET TABLESPACE elsewhere', 'ALTER DATABASE ... SET TABLESPACE');
 soon(sub { worker_in('renamed') == 1 }, 'the worker comes back after that');
 quickly_ok('DROP DATABASE renamed', 'DROP DATABASE');
 is(worker_in('renamed'), 0, 'no worker is left');
