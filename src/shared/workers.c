@@ -46,7 +46,10 @@ rsl_workers_shmem_init(void)
 		pg_atomic_init_u64(&rsl_workers->entries[i].idle_since, 0);
 	}
 	for (int i = 0; i < RSL_MAX_DATABASES; i++)
+	{
 		pg_atomic_init_u64(&rsl_workers->databases[i].notified, 0);
+		pg_atomic_init_u64(&rsl_workers->databases[i].tell_after, 0);
+	}
 }
 
 /*
@@ -362,7 +365,9 @@ rsl_database_put(Oid database)
 		return;
 	}
 	entry->closed = false;
+	pg_atomic_write_u32(&entry->teller, 0);
 	pg_atomic_write_u64(&entry->notified, rsl_event_last_id());
+	pg_atomic_write_u64(&entry->tell_after, 0);
 	pg_write_barrier();
 	entry->oid = database;
 }

@@ -74,14 +74,20 @@ typedef struct rsl_worker
 	pg_atomic_uint64 idle_since;
 } rsl_worker;
 
-/* A database that has the extension.  16 bytes. */
+/* A database that has the extension.  32 bytes. */
 typedef struct rsl_database
 {
 	Oid			oid;			/* config lock; InvalidOid = free entry */
 	bool		closed;			/* does not allow connections; launcher only */
 
-	/* atomic: the last event that its listeners were told of */
+	/*
+	 * Atomics (worker/notify.c): which process tells its listeners, 0 = none;
+	 * the last event that they were told of; and when they may be told again,
+	 * microseconds, monotonic.
+	 */
+	pg_atomic_uint32 teller;
 	pg_atomic_uint64 notified;
+	pg_atomic_uint64 tell_after;
 } rsl_database;
 
 /* A command that needs a database for itself: workers stay away. */

@@ -47,6 +47,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "worker/launcher.h"
+#include "worker/notify.h"
 
 /* one that is not the only one leaves after so long without work */
 #define EXTRA_LEAVES_MS		5000
@@ -57,8 +58,8 @@
 /* it looks around at least this often */
 #define LOOK_EVERY_MS		1000
 
-/* listeners are told this often at most */
-#define TELL_EVERY_US		INT64CONST(200000)
+/* it looks for events to tell this often at most */
+#define TELL_EVERY_US		INT64CONST(100000)
 
 /* a run that did not count is tried again after this time */
 #define TRY_AGAIN_US		INT64CONST(1000000)
@@ -309,19 +310,6 @@ rest(int64 next_due)
 		ResetLatch(MyLatch);
 }
 
-/*
- * Events that this database's listeners have not heard of yet.
- */
-static void
-tell_listeners(void)
-{
-	rsl_database *database = rsl_database_find(MyDatabaseId);
-
-	if (database == NULL || RecoveryInProgress())
-		return;
-	pg_atomic_write_u64(&database->notified, rsl_event_last_id());
-}
-
 static void
 connect_to_database(Oid database)
 {
@@ -334,6 +322,8 @@ connect_to_database(Oid database)
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	/* notifications are not to wait for disks and standbys */
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("resilience worker");
 }
 
@@ -384,7 +374,7 @@ rsl_database_worker_main(Datum arg)
 
 		if (now >= next_tell)
 		{
-			tell_listeners();
+			rsl_notify_listeners();
 			next_tell = now + TELL_EVERY_US;
 		}
 

@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "worker/health_schedule.h"
 #include "worker/launcher.h"
+#include "worker/notify.h"
 
 /* checks that nobody has taken for so long ask for one more worker */
 #define OVERDUE_US			INT64CONST(100000)
@@ -286,8 +287,7 @@ look_at_events(int64 now)
 		rsl_database *database = &rsl_workers->databases[i];
 		bool		has_worker = false;
 
-		if (!OidIsValid(database->oid) || database->closed ||
-			pg_atomic_read_u64(&database->notified) >= last)
+		if (!OidIsValid(database->oid) || database->closed)
 			continue;
 		if (standby)
 		{
@@ -295,6 +295,8 @@ look_at_events(int64 now)
 			pg_atomic_write_u64(&database->notified, last);
 			continue;
 		}
+		if (!rsl_notify_is_due(database, now))
+			continue;
 		LWLockAcquire(rsl_workers_lock, LW_SHARED);
 		for (int w = RSL_WORKER_DATABASE; w < RSL_BOARD_ENTRIES; w++)
 		{

@@ -515,6 +515,11 @@ sub next_message
 	{
 		$result->{copy} .= $body;
 	}
+	elsif ($type eq 'A')
+	{
+		my ($pid, $channel, $payload) = unpack('NZ*Z*', $body);
+		push @{ $self->{notifications} }, { pid => $pid, channel => $channel, payload => $payload };
+	}
 	elsif ($type eq 'Z')
 	{
 		$result->{status} = $body;
