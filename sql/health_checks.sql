@@ -179,6 +179,12 @@ SELECT resilience.create_health_check('bad', query => 'SELECT true FROM (SELECT 
 \echo :SQLSTATE
 SELECT resilience.create_health_check('bad', query => 'SELECT EXISTS (SELECT FROM public.regress_health_queue FOR SHARE)');
 \echo :SQLSTATE
+CREATE TEMP TABLE regress_health_temp (id int);
+CREATE FUNCTION pg_temp.regress_health_temp() RETURNS boolean LANGUAGE sql AS 'SELECT true';
+SELECT resilience.create_health_check('bad', query => 'SELECT EXISTS (TABLE pg_temp.regress_health_temp)');
+\echo :SQLSTATE
+SELECT resilience.create_health_check('bad', query => 'SELECT pg_temp.regress_health_temp()');
+\echo :SQLSTATE
 SELECT resilience.create_health_check('bad', query => 'EXPLAIN SELECT true');
 \echo :SQLSTATE
 SELECT resilience.create_health_check('bad', query => 'SELECT true FROM regress_health_queue');

@@ -16,6 +16,8 @@
 
 #include <math.h>
 
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "health/kinds.h"
@@ -162,6 +164,42 @@ locks_rows_or_writes(Node *node, void *context)
 	return expression_tree_walker(node, locks_rows_or_writes, context);
 }
 
+/*
+ * Does it use a temporary table, or a function in a temporary schema?  Those
+ * names mean something else in another session: whoever calls
+ * run_health_check() could have his own code run as the check's owner.
+ */
+static bool
+uses_temporary(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((Query *) node)->rtable)
+		{
+			RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
+
+			if (rte->rtekind == RTE_RELATION &&
+				get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+				return true;
+		}
+		return query_tree_walker((Query *) node, uses_temporary, context, 0);
+	}
+	if ((IsA(node, FuncExpr) &&
+		 isAnyTempNamespace(get_func_namespace(((FuncExpr *) node)->funcid))) ||
+		(IsA(node, Aggref) &&
+		 isAnyTempNamespace(get_func_namespace(((Aggref *) node)->aggfnoid))) ||
+		(IsA(node, WindowFunc) &&
+		 isAnyTempNamespace(get_func_namespace(((WindowFunc *) node)->winfnoid))) ||
+		(IsA(node, OpExpr) &&
+		 isAnyTempNamespace(get_func_namespace(get_opcode(((OpExpr *) node)->opno)))))
+		return true;
+	return expression_tree_walker(node, uses_temporary, context);
+}
+
 static rsl_query_result
 analyze(const char *query)
 {
@@ -177,6 +215,12 @@ analyze(const char *query)
 				 errmsg("the query of a health check must only read"),
 				 errdetail("It runs in a read-only transaction."),
 				 errhint("Leave out what writes or locks rows.")));
+	if (uses_temporary((Node *) analyzed, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the query of a health check must not use temporary objects"),
+				 errdetail("They are of this session only; the query runs in others."),
+				 errhint("Use tables, views and functions that stay.")));
 	foreach(cell, analyzed->targetList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
