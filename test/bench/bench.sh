@@ -16,6 +16,7 @@
 #   adaptive      the limit that finds itself beside the best fixed one (see adaptive.sh)
 #   memory        shared memory for 1 000 sessions
 #   breaker       what a guarded foreign server costs, and how fast a breaker acts
+#   features      what a call of feature_enabled() costs (see features.sh)
 #   all           all of the above, and the table at the end (the default)
 #   sweep         find the best fixed limits (slow; not part of "all")
 #   summary       only print the table again, from the last results
@@ -797,6 +798,8 @@ section_sweep() {
 
 # shellcheck source=test/bench/adaptive.sh
 source "$HERE/adaptive.sh"
+# shellcheck source=test/bench/features.sh
+source "$HERE/features.sh"
 
 section_priority() {
 	local select='SELECT abalance FROM pgbench_accounts WHERE aid = $1'
@@ -1409,6 +1412,9 @@ summary() {
 	row "connection attempts while open" "0" "$(f breaker_attempts)" "v == 0"
 	row "from the order to stop the foreign server to failing fast, 16 sessions, ms" "" "$(f breaker_trip_ms)" "v >= 0"
 	row "from its return to closed, ms (probe period 1 s)" "<= 1200" "$(f breaker_recovery_ms)" "v <= 1200"
+	row "a call of feature_enabled(), ns, with the PL/pgSQL expression around it" "<= 200" "$(f features_on_ns)" "v <= 200"
+	row "   the same among 128 features" "<= 200" "$(f features_many_ns)" "v <= 200"
+	row "   instructions of feature_enabled() itself" "" "$(f features_instructions)" "v >= 0"
 	out ""
 	out "Details: ${RESULTS#"$RSL_TOP"/}/*.txt, picture: ${RESULTS#"$RSL_TOP"/}/overload.svg"
 }
@@ -1417,7 +1423,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker adaptive curve peak summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker features adaptive curve peak summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1425,7 +1431,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | adaptive | sweep | summary) ;;
+			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | features | adaptive | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
