@@ -168,27 +168,33 @@ forget_looks(rsl_hysteresis *looks)
 	memset(looks, 0, sizeof(*looks));
 }
 
+/* Copy a text for pairs, which are quoted with double quotes only. */
+static void
+copy_for_pairs(char *to, size_t size, const char *from)
+{
+	strlcpy(to, from, size);
+	for (; *to; to++)
+		*to = *to == '"' ? '\'' : *to;
+}
+
 /*
- * A command has changed the state: say so.  There is a user unless a worker
- * found the change, on a standby.
+ * A command has changed the state: say so.  Who it was is the role that the
+ * session came as; on a standby a worker found the change.
  */
 static void
 note_command(const rsl_feature_policy *policy, uint32 from, uint32 to,
 			 const char *reason)
 {
-	char		by[NAMEDATALEN];
+	char		role[NAMEDATALEN];
 	char		why[RSL_FEATURE_REASON_LEN];
 
-	strlcpy(by, MyProcPort ? MyProcPort->user_name : "", sizeof(by));
-	strlcpy(why, reason, sizeof(why));
-	/* pairs quote with double quotes only */
-	for (char *c = by; *c; c++)
-		*c = *c == '"' ? '\'' : *c;
-	for (char *c = why; *c; c++)
-		*c = *c == '"' ? '\'' : *c;
+	copy_for_pairs(role, sizeof(role), MyProcPort ? MyProcPort->user_name : "");
+	copy_for_pairs(why, sizeof(why), reason);
 	rsl_event(RSL_EVENT_FEATURE, policy->home_database, policy->name,
 			  rsl_feature_state_name(from), rsl_feature_state_name(to),
-			  "cause=command by=\"%s\" reason=\"%s\"", by, why);
+			  "cause=command%s%s%s%s%s%s",
+			  role[0] ? " role=\"" : "", role, role[0] ? "\"" : "",
+			  why[0] ? " reason=\"" : "", why, why[0] ? "\"" : "");
 }
 
 /*
