@@ -27,6 +27,19 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers $(call cc-option,-Wno-clobbered) \
 	$(if $(filter 1 yes,$(WERROR)),-Werror)
 
+# The health endpoint's HTTP server: compiled in when libmicrohttpd's header is
+# there (MICROHTTPD=no leaves it out).  The library itself is loaded by the one
+# process that needs it.
+ifndef MICROHTTPD
+MICROHTTPD := $(shell printf '\043include <microhttpd.h>\n\043if MHD_VERSION < 0x00097100\n\043error\n\043endif\n' | \
+	$(CC) -E -x c - >/dev/null 2>&1 && echo yes || echo no)
+endif
+ifeq ($(MICROHTTPD),yes)
+PG_CPPFLAGS += -DRSL_HAVE_MICROHTTPD
+else ifneq ($(filter-out unit demo bench check clean format format-check,$(or $(MAKECMDGOALS),all)),)
+$(info without the health endpoint: it needs libmicrohttpd-dev 0.9.71 or newer)
+endif
+
 # clang calls an unknown -Wno-* an unknown warning option: ask before.
 cc-option = $(shell $(CC) -Werror $(1) -E -x c /dev/null >/dev/null 2>&1 && echo $(1))
 
@@ -72,7 +85,7 @@ include $(PGXS)
 
 # An edited header rebuilds everything (a second or two), and so does another
 # PostgreSQL.
-BUILD_ID := $(shell $(PG_CONFIG) --version)
+BUILD_ID := $(shell $(PG_CONFIG) --version) $(MICROHTTPD)
 ifneq ($(BUILD_ID),$(file <.build-id))
 .PHONY: .build-id
 endif

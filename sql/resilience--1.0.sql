@@ -1535,3 +1535,14 @@ CREATE FUNCTION resilience.health_status() RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
 COMMENT ON FUNCTION resilience.health_status() IS
 	'healthy, degraded, unhealthy or unknown: the server as a whole; reads shared memory only';
+
+--
+-- Metrics
+--
+
+CREATE FUNCTION resilience.prometheus_metrics() RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+REVOKE ALL ON FUNCTION resilience.prometheus_metrics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.prometheus_metrics() IS
+	'numbers of everything in Prometheus'' exposition format, as the health endpoint answers at /metrics';
+GRANT EXECUTE ON FUNCTION resilience.prometheus_metrics() TO pg_monitor;

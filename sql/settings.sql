@@ -132,3 +132,11 @@ SELECT name, setting, source
 FROM pg_settings WHERE name LIKE 'resilience.%' AND source <> 'default';
 
 DROP FUNCTION wait_for;
+
+-- where the health endpoint may listen
+ALTER SYSTEM SET resilience.http_listen = 'localhost:8009';
+ALTER SYSTEM SET resilience.http_listen = '127.0.0.1';
+ALTER SYSTEM SET resilience.http_listen = '127.0.0.1:0';
+ALTER SYSTEM SET resilience.http_listen = '::1:8009';
+ALTER SYSTEM SET resilience.http_listen = 'run/health';
+SET resilience.http_listen = '127.0.0.1:8009';

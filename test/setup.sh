@@ -42,10 +42,14 @@ postgres_packages()
 }
 
 # perl: prove and the modules of PostgreSQL's tests (minbase has perl-base only)
+# chromium is big, and only looks at the status page: RSL_NO_BROWSER=1 leaves it
+# out, and so does a chroot of test/versions.sh
+browser=
+[ -n "${RSL_NO_BROWSER:-}" ] || browser=chromium
 case $purpose in
-	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl libipc-run-perl libio-pty-perl" ;;
-	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl" ;;
-	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev perl valgrind pgbouncer" ;;
+	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser" ;;
+	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl" ;;
+	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl valgrind pgbouncer" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;
 	*)
 		say "unknown purpose \"$purpose\": check, demo, bench or versions"

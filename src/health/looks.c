@@ -16,6 +16,7 @@
 #include "health/looks.h"
 #include "policy/settings.h"
 #include "shared/breakers.h"
+#include "shared/endpoint.h"
 #include "shared/features.h"
 #include "shared/pool.h"
 #include "shared/runaway.h"
@@ -204,6 +205,8 @@ static bool
 look_at_endpoint(rsl_look *look, rsl_component *details)
 {
 	rsl_worker *worker = &rsl_workers->entries[RSL_WORKER_ENDPOINT];
+	char		address[RSL_ENDPOINT_ADDRESS_LEN];
+	char		message[RSL_ENDPOINT_MESSAGE_LEN];
 
 	if (worker->pid == 0 &&
 		(rsl_http_listen == NULL || rsl_http_listen[0] == '\0'))
@@ -211,13 +214,18 @@ look_at_endpoint(rsl_look *look, rsl_component *details)
 	look->uid = 1;
 	look->status = RSL_DEGRADED;
 	describe(details, "endpoint", InvalidOid);
-	if (is_missing(worker, look))
-		SAY(details, "does not run: nobody listens at resilience.http_listen");
+	if (rsl_endpoint_get(address, message, NULL) == RSL_ENDPOINT_FAILED)
+		SAY(details, "nobody answers at %s: %s", address, message);
+	else if (is_missing(worker, look))
+		SAY(details, "does not run: nobody answers at %s", address);
 	else if (rsl_worker_is_late(worker, look->now))
 		SAY(details, "not heard of for %lld s",
 			seconds_since((TimestampTz) pg_atomic_read_u64(&worker->heartbeat), look));
 	else
+	{
 		look->status = RSL_HEALTHY;
+		SAY(details, "listens at %s", address);
+	}
 	return true;
 }
 

@@ -16,6 +16,7 @@
 
 #include "core/arrival_history.h"
 #include "core/limit_controller.h"
+#include "core/listen_address.h"
 #include "policy/settings.h"
 #include "shared/cancel.h"
 #include "shared/cores.h"
@@ -157,6 +158,19 @@ check_priority_tag(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("The key of a tag has at most %d bytes.",
 						RSL_TAG_LEN - 1);
+	return false;
+}
+
+static bool
+check_http_listen(char **newval, void **extra, GucSource source)
+{
+	rsl_listen_address address;
+	const char *wrong = rsl_parse_listen_address(*newval, &address);
+
+	if (wrong == NULL)
+		return true;
+	GUC_check_errdetail("%s", wrong);
+	GUC_check_errhint("Write 127.0.0.1:8009, [::1]:8009, *:8009, or the absolute path of a unix socket.");
 	return false;
 }
 
@@ -393,7 +407,7 @@ rsl_define_settings(void)
 							   "An empty string means that there is none.",
 							   &rsl_http_listen,
 							   "",
-							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   PGC_SIGHUP, 0, check_http_listen, NULL, NULL);
 
 	MarkGUCPrefixReserved("resilience");
 }

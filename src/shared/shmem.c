@@ -12,6 +12,7 @@
 #include "shared/arrivals.h"
 #include "shared/breakers.h"
 #include "shared/budget.h"
+#include "shared/endpoint.h"
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/health.h"
@@ -59,6 +60,7 @@ typedef struct shmem_parts
 	Size		features;
 	Size		degradations;
 	Size		workers;
+	Size		endpoint;
 	Size		health_board;
 	Size		total;
 } shmem_parts;
@@ -107,6 +109,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_degradations_shmem_size());
 	parts.workers = size;
 	size = add_size(size, rsl_workers_shmem_size());
+	parts.endpoint = size;
+	size = add_size(size, rsl_endpoint_shmem_size());
 	parts.health_board = size;
 	size = add_size(size, rsl_board_shmem_size());
 	parts.total = size;
@@ -255,6 +259,7 @@ shmem_fill(void)
 	rsl_features_shmem_init();
 	rsl_degradations_shmem_init();
 	rsl_workers_shmem_init();
+	rsl_endpoint_shmem_init();
 	rsl_board_shmem_init();
 
 	/* limits hold from the first connection, also after a crash */
@@ -291,6 +296,7 @@ shmem_startup(void)
 	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
 	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
 	rsl_workers_shmem_place((char *) rsl_shmem + parts.workers);
+	rsl_endpoint_shmem_place((char *) rsl_shmem + parts.endpoint);
 	rsl_board_shmem_place((char *) rsl_shmem + parts.health_board);
 	rsl_locks = GetNamedLWLockTranche("resilience");
 	if (!found)

@@ -82,6 +82,44 @@ rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
 }
 
 /*
+ * The same for all bulkheads at once, in one pass over the sessions: an array
+ * of nbulkheads elements.  Config and statistics locks are held.
+ */
+void
+rsl_count_all_bulkheads(rsl_bulkhead_counts *counts)
+{
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		counts[i].running = counts[i].waiting = 0;
+		counts[i].admitted = pg_atomic_read_u64(&rsl_bulkheads[i].admitted) -
+			rsl_bulkheads[i].admitted_before_reset;
+	}
+	for (int s = 0; s < rsl_shmem->nsessions; s++)
+	{
+		rsl_session *session = &rsl_sessions[s];
+		int			waiting_for;
+		bool		runs;
+
+		if (session->pid == 0)
+			continue;
+		waiting_for = (int32) pg_atomic_read_u32(&session->waiting_for);
+		if (waiting_for >= 0)
+			counts[rsl_pool_bulkhead(rsl_pool_by_number(waiting_for)) - rsl_bulkheads].waiting++;
+		runs = session_runs(session);
+		for (int m = 0; m < session->nmatches; m++)
+		{
+			rsl_match  *match = &session->matches[m];
+
+			if (match->uid != rsl_bulkheads[match->index].uid)
+				continue;
+			counts[match->index].admitted += pg_atomic_read_u64(&match->admitted);
+			if (runs && (session->held & (UINT32_C(1) << m)) != 0)
+				counts[match->index].running++;
+		}
+	}
+}
+
+/*
  * Who runs and who waits in each pool but the server's: two arrays of
  * rsl_npools() elements, as that was before.  The config lock is held.
  */

@@ -25,6 +25,7 @@ typedef struct rsl_priority_counts
 } rsl_priority_counts;
 
 extern void rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts);
+extern void rsl_count_all_bulkheads(rsl_bulkhead_counts *counts);
 extern void rsl_count_pools(int npools, int32 *running, int32 *waiting);
 extern void rsl_count_priorities(rsl_priority_counts *counts);
 extern void rsl_reset_statistics(void);

@@ -365,6 +365,7 @@ rsl_database_put(Oid database)
 		return;
 	}
 	entry->closed = false;
+	entry->name[0] = '\0';
 	pg_atomic_write_u32(&entry->teller, 0);
 	pg_atomic_write_u64(&entry->notified, rsl_event_last_id());
 	pg_atomic_write_u64(&entry->tell_after, 0);
@@ -379,4 +380,19 @@ rsl_database_remove(Oid database)
 
 	if (entry != NULL)
 		entry->oid = InvalidOid;
+}
+
+void
+rsl_database_name(Oid database, char *name)
+{
+	rsl_database *entry;
+
+	name[0] = '\0';
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	entry = rsl_database_find(database);
+	if (entry != NULL)
+		strlcpy(name, entry->name, NAMEDATALEN);
+	LWLockRelease(rsl_config_lock);
+	if (name[0] == '\0')
+		snprintf(name, NAMEDATALEN, "%u", database);
 }

@@ -10,7 +10,7 @@
  * before it starts a worker; the worker leaves it when it has left the
  * database, so that nobody is there any more whom the board does not show.
  *
- * Less than 12 kB.
+ * Less than 28 kB.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,10 +74,12 @@ typedef struct rsl_worker
 	pg_atomic_uint64 idle_since;
 } rsl_worker;
 
-/* A database that has the extension.  32 bytes. */
+/* A database that has the extension.  96 bytes. */
 typedef struct rsl_database
 {
 	Oid			oid;			/* config lock; InvalidOid = free entry */
+	char		name[NAMEDATALEN];	/* config lock; "" until the launcher, who
+									 * writes it, has looked */
 	bool		closed;			/* does not allow connections; launcher only */
 
 	/*
@@ -167,6 +169,12 @@ extern bool rsl_database_is_barred(Oid database);
 /* Databases that have the extension; config lock held exclusively. */
 extern void rsl_database_put(Oid database);
 extern void rsl_database_remove(Oid database);
+
+/*
+ * Its name, for those without a connection to a database: its OID when it is
+ * not known yet.  "name" has NAMEDATALEN bytes.  Takes the config lock shared.
+ */
+extern void rsl_database_name(Oid database, char *name);
 
 /* NULL when it has none, or there was no room.  Needs no lock. */
 extern rsl_database *rsl_database_find(Oid database);

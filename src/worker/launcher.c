@@ -31,6 +31,7 @@
 #include "degradation/degrade.h"
 #include "degradation/dimmer_tick.h"
 #include "health/components.h"
+#include "health/endpoint.h"
 #include "policy/publish.h"
 #include "policy/settings.h"
 #include "postmaster/bgworker.h"
@@ -54,6 +55,7 @@
 #include "utils/timestamp.h"
 #include "worker/arrivals.h"
 #include "worker/auto_revert.h"
+#include "worker/database_names.h"
 #include "worker/event_log.h"
 #include "worker/health_schedule.h"
 #include "worker/launcher.h"
@@ -451,6 +453,8 @@ rsl_launcher_main(Datum arg)
 		/* not only at ticks: a worker may have come, or gone */
 		rsl_health_schedule_tick();
 		visit_databases(&v);
+		rsl_name_databases();
+		rsl_keep_endpoint();
 	}
 }
 

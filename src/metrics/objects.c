@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * objects.c
+ *		Metrics of checks, breakers, bulkheads and features.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <stdarg.h>
+
+#include "metrics/collector.h"
+#include "metrics/figures.h"
+#include "utils/timestamp.h"
+
+void
+rsl_collect(rsl_collector *c, const rsl_metric_family *family, double value,
+			int nlabels,...)
+{
+	rsl_metric	metric = {family, nlabels};
+	va_list		args;
+
+	Assert(nlabels <= RSL_MAX_LABELS);
+	va_start(args, nlabels);
+	for (int i = 0; i < nlabels; i++)
+	{
+		metric.labels[i] = va_arg(args, const char *);
+		metric.values[i] = va_arg(args, const char *);
+	}
+	va_end(args);
+	metric.value = value;
+	c->each(&metric, c->arg);
+}
+
+double
+rsl_unix_time(TimestampTz at)
+{
+	return at / 1e6 +
+		(double) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+}
+
+/* A family with one number of each of n objects. */
+#define COLLECT_EACH(n, family, value, ...) \
+	do { \
+		static const rsl_metric_family the_family = family; \
+		for (int i = 0; i < (n); i++) \
+			rsl_collect(c, &the_family, (value), __VA_ARGS__); \
+	} while (0)
+
+#define FAMILY(...)		{__VA_ARGS__}
+
+/*
+ * Health checks
+ */
+
+void
+rsl_collect_checks(rsl_collector *c)
+{
+	int			n;
+	rsl_check_figures *checks = rsl_check_figures_get(&n);
+
+#define LABELS	2, "database", checks[i].database_name, "check", checks[i].name
+	COLLECT_EACH(n,
+				 FAMILY("resilience_health_check_status", "gauge",
+						"Result of a health check: 0 unknown, 1 healthy, 2 degraded, 3 unhealthy."),
+				 checks[i].status, 4, "database", checks[i].database_name,
+				 "check", checks[i].name,
+				 "kind", rsl_check_kind_name(checks[i].kind),
+				 "critical", checks[i].critical ? "true" : "false");
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family value = {
+			"resilience_health_check_value", "gauge",
+			"The number that a health check has found last."
+		};
+
+		if (checks[i].has_value)
+			rsl_collect(c, &value, checks[i].value, LABELS);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family age = {
+			"resilience_health_check_age_seconds", "gauge",
+			"Time since a health check ran last."
+		};
+
+		if (checks[i].has_run)
+			rsl_collect(c, &age, checks[i].age, LABELS);
+	}
+	COLLECT_EACH(n,
+				 FAMILY("resilience_health_check_duration_seconds", "gauge",
+						"How long a health check ran last."),
+				 checks[i].duration, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_health_check_runs_total", "counter",
+						"Runs of a health check."),
+				 checks[i].runs, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_health_check_failures_total", "counter",
+						"Runs of a health check that were not healthy."),
+				 checks[i].failures, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_health_check_timeouts_total", "counter",
+						"Runs of a health check that were cut off."),
+				 checks[i].timeouts, LABELS);
+#undef LABELS
+}
+
+/*
+ * Breakers
+ */
+
+void
+rsl_collect_breakers(rsl_collector *c)
+{
+	int			n;
+	rsl_breaker_figures *breakers = rsl_breaker_figures_get(&n);
+
+#define LABELS	2, "database", breakers[i].database_name, "breaker", breakers[i].name
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_state", "gauge",
+						"State of a circuit breaker: 0 closed, 1 half-open, 2 open."),
+				 breakers[i].position == RSL_BREAKER_CLOSED ? 0 :
+				 breakers[i].position == RSL_BREAKER_HALF_OPEN ? 1 : 2,
+				 3, "database", breakers[i].database_name,
+				 "breaker", breakers[i].name, "server", breakers[i].server);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_calls_in_flight", "gauge",
+						"Calls through a circuit breaker that are under way."),
+				 breakers[i].in_flight, LABELS);
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family calls = {
+			"resilience_circuit_breaker_calls_total", "counter",
+			"Calls through a circuit breaker that have ended; ignored: neither success nor the server's fault."
+		};
+		const char *database = breakers[i].database_name;
+
+		rsl_collect(c, &calls, breakers[i].successes, 3, "database", database,
+					"breaker", breakers[i].name, "result", "success");
+		rsl_collect(c, &calls, breakers[i].failures, 3, "database", database,
+					"breaker", breakers[i].name, "result", "failure");
+		rsl_collect(c, &calls, breakers[i].ignored, 3, "database", database,
+					"breaker", breakers[i].name, "result", "ignored");
+	}
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_slow_calls_total", "counter",
+						"Calls through a circuit breaker that were slow."),
+				 breakers[i].slow, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_rejected_total", "counter",
+						"Calls that a circuit breaker has not let through."),
+				 breakers[i].rejected, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_fallbacks_total", "counter",
+						"Statements that were answered from a fallback, or with no rows."),
+				 breakers[i].fallbacks, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_opened_total", "counter",
+						"How often a circuit breaker has opened."),
+				 breakers[i].openings, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_circuit_breaker_open_seconds_total", "counter",
+						"How long a circuit breaker was not closed."),
+				 breakers[i].time_open, LABELS);
+#undef LABELS
+}
+
+/*
+ * Bulkheads
+ */
+
+void
+rsl_collect_bulkheads(rsl_collector *c)
+{
+	int			n;
+	rsl_bulkhead_figures *bulkheads = rsl_bulkhead_figures_get(&n);
+
+#define LABELS	2, "database", bulkheads[i].database_name, "bulkhead", bulkheads[i].name
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_running", "gauge",
+						"Transactions that run in a bulkhead."),
+				 bulkheads[i].counts.running, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_waiting", "gauge",
+						"Transactions that wait for a bulkhead."),
+				 bulkheads[i].counts.waiting, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_max_running", "gauge",
+						"Transactions that may run in a bulkhead at once; -1 is no limit."),
+				 bulkheads[i].max_running, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_connections", "gauge",
+						"Connections that a bulkhead counts."),
+				 bulkheads[i].connections, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_max_connections", "gauge",
+						"Connections that a bulkhead lets in; -1 is no limit."),
+				 bulkheads[i].max_connections, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_admitted_total", "counter",
+						"Transactions that a bulkhead has admitted."),
+				 bulkheads[i].counts.admitted, LABELS);
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family refused = {
+			"resilience_bulkhead_refused_total", "counter",
+			"What a bulkhead has refused: connections and statements at once, waiters that timed out or were pushed out."
+		};
+		const char *database = bulkheads[i].database_name;
+
+		rsl_collect(c, &refused, bulkheads[i].refused_connections, 3, "database",
+					database, "bulkhead", bulkheads[i].name, "reason", "connection");
+		rsl_collect(c, &refused, bulkheads[i].refused_statements, 3, "database",
+					database, "bulkhead", bulkheads[i].name, "reason", "statement");
+		rsl_collect(c, &refused, bulkheads[i].timed_out, 3, "database",
+					database, "bulkhead", bulkheads[i].name, "reason", "timed_out");
+		rsl_collect(c, &refused, bulkheads[i].preempted, 3, "database",
+					database, "bulkhead", bulkheads[i].name, "reason", "preempted");
+	}
+	COLLECT_EACH(n,
+				 FAMILY("resilience_bulkhead_wait_seconds_total", "counter",
+						"Time that transactions have waited for a bulkhead."),
+				 bulkheads[i].wait_seconds, LABELS);
+#undef LABELS
+}
+
+/*
+ * Features
+ */
+
+void
+rsl_collect_features(rsl_collector *c)
+{
+	int			n;
+	rsl_feature_figures *features = rsl_feature_figures_get(&n);
+
+#define LABELS	2, "database", features[i].database_name, "feature", features[i].name
+	COLLECT_EACH(n,
+				 FAMILY("resilience_feature_state", "gauge",
+						"State of a feature: 0 on, 1 degraded, 2 off."),
+				 features[i].state, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_feature_dimmer_ratio", "gauge",
+						"Share of the calls of a feature that are served in full."),
+				 features[i].dimmer, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_feature_evaluations_total", "counter",
+						"How often it was asked whether a feature is enabled."),
+				 features[i].evaluations, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_feature_degraded_total", "counter",
+						"How often the answer was no."),
+				 features[i].degraded, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_feature_fallbacks_total", "counter",
+						"How often a fallback ran in place of a feature."),
+				 features[i].fallbacks, LABELS);
+#undef LABELS
+}

@@ -1,0 +1,143 @@
+/*-------------------------------------------------------------------------
+ *
+ * text.c
+ *		Strings of unknown origin, for those who read JSON, HTML or metrics.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <time.h>
+
+#include "mb/pg_wchar.h"
+#include "shared/text.h"
+#include "utils/timestamp.h"
+
+#define REPLACEMENT		"\xef\xbf\xbd"	/* U+FFFD in UTF-8 */
+
+/*
+ * Append one character that is not ASCII, or what stands for it.  Returns the
+ * length of what was read.
+ */
+static int
+append_wide(StringInfo out, const char *text)
+{
+	int			length = pg_utf_mblen((const unsigned char *) text);
+
+	if (strnlen(text, length) == length &&
+		pg_utf8_islegal((const unsigned char *) text, length))
+	{
+		appendBinaryStringInfo(out, text, length);
+		return length;
+	}
+	appendBinaryStringInfo(out, REPLACEMENT, 3);
+	return 1;
+}
+
+void
+rsl_append_json_string(StringInfo out, const char *text)
+{
+	appendStringInfoChar(out, '"');
+	while (*text)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if (c >= 0x80)
+		{
+			text += append_wide(out, text);
+			continue;
+		}
+		if (c == '"' || c == '\\')
+			appendStringInfoChar(out, '\\');
+		if (c < ' ' || c == 0x7f)
+			appendStringInfo(out, "\\u%04x", c);
+		else
+			appendStringInfoChar(out, c);
+		text++;
+	}
+	appendStringInfoChar(out, '"');
+}
+
+void
+rsl_append_html(StringInfo out, const char *text)
+{
+	while (*text)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if (c >= 0x80)
+		{
+			text += append_wide(out, text);
+			continue;
+		}
+		switch (c)
+		{
+			case '&':
+				appendStringInfoString(out, "&amp;");
+				break;
+			case '<':
+				appendStringInfoString(out, "&lt;");
+				break;
+			case '>':
+				appendStringInfoString(out, "&gt;");
+				break;
+			case '"':
+				appendStringInfoString(out, "&quot;");
+				break;
+			case '\'':
+				appendStringInfoString(out, "&#39;");
+				break;
+			default:
+				/* HTML has no way to write the others */
+				if (c < ' ' || c == 0x7f)
+					appendStringInfoString(out, REPLACEMENT);
+				else
+					appendStringInfoChar(out, c);
+		}
+		text++;
+	}
+}
+
+void
+rsl_append_label_value(StringInfo out, const char *text)
+{
+	while (*text)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if (c >= 0x80)
+		{
+			text += append_wide(out, text);
+			continue;
+		}
+		if (c == '\n')
+			appendStringInfoString(out, "\\n");
+		else if (c == '"' || c == '\\')
+		{
+			appendStringInfoChar(out, '\\');
+			appendStringInfoChar(out, c);
+		}
+		else
+			appendStringInfoChar(out, c);
+		text++;
+	}
+}
+
+void
+rsl_append_time(StringInfo out, TimestampTz at)
+{
+	/* rounds down also before 2000 */
+	int64		fraction = ((at % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
+	time_t		seconds = (time_t) ((at - fraction) / USECS_PER_SEC) +
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	struct tm	tm;
+	char		text[32];
+
+	if (gmtime_r(&seconds, &tm) == NULL ||
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+	{
+		appendStringInfoString(out, "9999-12-31T23:59:59.999Z");
+		return;
+	}
+	appendStringInfo(out, "%s.%03dZ", text, (int) (fraction / 1000));
+}
