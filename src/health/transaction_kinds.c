@@ -86,7 +86,8 @@ widen(TransactionId xid, FullTransactionId next)
  * horizon is held is not known to the server: it is at least since the
  * next transaction id was a later one, as these checks have seen it.
  *
- * Autovacuum takes as long as it takes, and holds back nothing.
+ * Autovacuum takes as long as it takes, and holds back nothing; what this
+ * extension runs by itself has time limits of its own.
  */
 void
 rsl_check_long_transactions(const rsl_check_policy *policy,
@@ -97,7 +98,7 @@ rsl_check_long_transactions(const rsl_check_policy *policy,
 		"EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, NULL::xid "
 		"FROM pg_catalog.pg_stat_activity a "
 		"WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.leader_pid IS NULL "
-		"AND a.backend_type NOT IN ('autovacuum worker', 'resilience worker') "
+		"AND a.backend_type <> 'autovacuum worker' AND a.backend_type NOT LIKE 'resilience %' "
 		"ORDER BY a.xact_start LIMIT 1) UNION ALL "
 		"(SELECT pg_catalog.format('prepared transaction \"%s\"', p.gid), "
 		"EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8, NULL "

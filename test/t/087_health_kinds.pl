@@ -65,6 +65,17 @@ sub wait_found
 	return;
 }
 
+# Set thresholds that make what is there healthy, degraded or unhealthy, so
+# that no state passes before somebody looks.
+sub judge_as
+{
+	my ($name, $status) = @_;
+	my ($warning, $critical) = $status eq 'healthy' ? (1e6, 1e6) : $status eq 'degraded' ? (0.2, 1e6) : (0.2, 0.4);
+
+	$mon->ok("SELECT resilience.alter_health_check('$name', warning_threshold => $warning, critical_threshold => $critical)");
+	return;
+}
+
 # connections: 17 are there for those that are no superusers
 {
 	check('connections', q('connections'));
@@ -81,15 +92,18 @@ sub wait_found
 
 # lock_waits
 {
-	check('locks', q('lock_waits', warning_threshold => 0.2, critical_threshold => 0.6));
+	check('locks', q('lock_waits'));
+	judge_as('locks', 'healthy');
 	found_is('locks', 'healthy', qr/^nobody waits for a lock$/, 'no lock wait');
 	my $holder = connect_to($node);
 	my @waiters = map { connect_to($node) } 1 .. 2;
 	$holder->ok('BEGIN; LOCK t');
 	$_->send('LOCK t') for @waiters;
 	$_->send('BEGIN; LOCK t; COMMIT') for @waiters;
-	wait_found('locks', 'healthy', qr/^pid \d+ has waited for a lock for 0\.\d s; 2 wait$/, 'a short wait is healthy');
+	wait_found('locks', 'healthy', qr/^pid \d+ has waited for a lock for [\d.]+ s; 2 wait$/, 'a short wait is healthy');
+	judge_as('locks', 'degraded');
 	wait_found('locks', 'degraded', qr/ behind pid (?:$holder->{pid}|$waiters[0]{pid})\b/, 'a longer one is not');
+	judge_as('locks', 'unhealthy');
 	wait_found('locks', 'unhealthy', qr/, behind pid $holder->{pid}.*; 2 wait$/, 'a long one is unhealthy');
 	$holder->ok(q(PREPARE TRANSACTION 'holds'));
 	wait_found('locks', 'unhealthy', qr/, behind a prepared transaction; 2 wait$/, 'behind a prepared transaction');
@@ -101,12 +115,15 @@ sub wait_found
 
 # long_transactions
 {
-	check('long', q('long_transactions', warning_threshold => 0.3, critical_threshold => 0.9));
+	check('long', q('long_transactions'));
+	judge_as('long', 'healthy');
 	wait_found('long', 'healthy', qr/^no transaction is open$/, 'no transaction');
 	my $idle = connect_to($node);
 	$idle->ok('BEGIN; SELECT 1 AS not_for_others');
-	found_is('long', 'healthy', qr/^the oldest is 0\.\d s, pid $idle->{pid} \(idle in transaction\)$/, 'a short transaction');
+	found_is('long', 'healthy', qr/^the oldest is [\d.]+ s, pid $idle->{pid} \(idle in transaction\)$/, 'a short transaction');
+	judge_as('long', 'degraded');
 	wait_found('long', 'degraded', qr/pid $idle->{pid} /, 'a longer one');
+	judge_as('long', 'unhealthy');
 	wait_found('long', 'unhealthy', qr/pid $idle->{pid} /, 'a long one');
 	unlike((found('long'))[1], qr/not_for_others/, 'no text of its statement');
 	$idle->ok(q(INSERT INTO t VALUES (1); PREPARE TRANSACTION 'left behind'));
@@ -120,6 +137,7 @@ sub wait_found
 	found_is('long', 'healthy', qr/^the oldest is 0\.0 s, the horizon of replication slot "forgotten"$/, 'a slot that holds back nothing');
 	for my $status (qw(degraded unhealthy))
 	{
+		judge_as('long', $status);
 		wait_until("the slot is $status", sub {
 			$mon->ok('INSERT INTO t VALUES (1)');
 			return (found('long'))[0] eq $status;
@@ -173,12 +191,14 @@ sub wait_found
 
 # archiver
 {
-	check('archiver', q('archiver', warning_threshold => 0.3, critical_threshold => 0.9));
+	check('archiver', q('archiver'));
+	judge_as('archiver', 'degraded');
 	$mon->ok('SELECT pg_switch_wal(); INSERT INTO t VALUES (1)');
 	wait_found('archiver', 'healthy', qr/^nothing waits to be archived$/, 'archiving works');
 	set_conf($mon, archive_command => 'false');
 	$mon->ok('SELECT pg_switch_wal(); INSERT INTO t VALUES (1)');
-	wait_found('archiver', 'degraded', qr/^\d segments? waits? to be archived, for 0\.\d s/, 'a segment waits');
+	wait_found('archiver', 'degraded', qr/^\d segments? waits? to be archived, for [\d.]+ s/, 'a segment waits');
+	judge_as('archiver', 'unhealthy');
 	wait_found('archiver', 'unhealthy', qr/^1 segment waits to be archived, for .*; the last attempt failed$/, 'it fails');
 	$mon->ok('SELECT pg_switch_wal(); INSERT INTO t VALUES (1)');
 	wait_found('archiver', 'unhealthy', qr/^2 segments wait to be archived/, 'two segments');
