@@ -1321,6 +1321,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1;
 COMMENT ON FUNCTION resilience.feature_enabled(text) IS
 	'is this feature served to this call? true when there is no such feature';
 
+CREATE FUNCTION resilience.feature_enabled(name text, key text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'feature_enabled_for_key' LANGUAGE C STABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION resilience.feature_enabled(text, text) IS
+	'the same; while the feature is dimmed a key always gets the same answer';
+
 CREATE FUNCTION resilience.run_feature(
 	name text,
 	primary_sql text,

@@ -17,11 +17,12 @@
  *	 waits still counts with what it has waited so far, else a queue in which
  *	 nothing moves would be no wait.  Waits for bulkheads do not count: they
  *	 are not the server's load.
- * - Without a limit, or while it is not enforced, nobody waits for it.  Then
- *	 the wait for a core is estimated, by Little's law: as many as are
- *	 runnable beyond the number of cores, over the transactions that begin per
- *	 second.  That is an estimate from five looks, and blind to waits for
- *	 disks and locks.
+ * - Without a limit nobody waits for it.  Then the wait for a core is
+ *	 estimated, by Little's law: as many as are runnable beyond the number of
+ *	 cores, over the transactions that begin per second.  That is an estimate
+ *	 from five looks, and blind to waits for disks and locks.
+ *
+ * While the server's mode is not "enforce" everything is served in full.
  *
  * The controllers are the launcher's own.  One that is started again goes on
  * from the shares that are published, and learns anew.
@@ -32,7 +33,6 @@
 
 #include <math.h>
 
-#include "core/dimmer.h"
 #include "degradation/dimmer_tick.h"
 #include "policy/settings.h"
 #include "shared/events.h"
@@ -112,8 +112,7 @@ measure(int64 now, uint64 admitted)
 	if (last_now != 0 && now > last_now && started >= 0 && gave_up >= 0 &&
 		waited >= 0)
 	{
-		if (rsl_pool_limited(&rsl_shmem->server) &&
-			rsl_mode_setting == RSL_MODE_ENFORCE)
+		if (rsl_pool_limited(&rsl_shmem->server))
 		{
 			double		n = started + gave_up;
 
@@ -170,8 +169,8 @@ steer(controller *c, rsl_feature *feature, int64 now, double wait_ms)
 		c->dimmed = share < RSL_DIMMER_ALL;
 		c->uid = uid;
 	}
-	/* nothing is to be held back, so nothing is dimmed */
-	if (rsl_mode_setting == RSL_MODE_OFF)
+	/* nobody is to be held back, so nothing is dimmed */
+	if (rsl_mode_setting != RSL_MODE_ENFORCE)
 		rsl_dimmer_init(&c->dimmer, 1);
 	else
 		rsl_dimmer_update(&c->dimmer, now, wait_ms, policy->dimmer_target_ms);

@@ -30,6 +30,7 @@
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(feature_enabled);
+PG_FUNCTION_INFO_V1(feature_enabled_for_key);
 
 /* after so many calls of one feature all counts are added to the totals */
 #define FLUSH_CALLS		256
@@ -266,4 +267,38 @@ feature_enabled(PG_FUNCTION_ARGS)
 
 	PG_RETURN_BOOL(known == NULL ||
 				   rsl_feature_decide(known, rsl_feature_random_hash(known)) == RSL_FEATURE_SERVED);
+}
+
+/*
+ * feature_enabled(name text, key text) returns boolean
+ *
+ * The same, but the dimmer decides by the key: of one feature a key always
+ * gets the same answer as long as the share is the same, and who was served
+ * with a smaller share is served with a larger one.  A NULL key is as none.
+ */
+Datum
+feature_enabled_for_key(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	rsl_known_feature *known;
+	uint32		hash;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	name = PG_GETARG_TEXT_PP(0);
+	known = rsl_find_feature(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	if (known == NULL)
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(1))
+		hash = rsl_feature_random_hash(known);
+	else
+	{
+		text	   *key = PG_GETARG_TEXT_PP(1);
+
+		/* the same users should not lose all features at once */
+		hash = murmurhash32(hash_combine(known->hash,
+										 hash_bytes((const unsigned char *) VARDATA_ANY(key),
+													VARSIZE_ANY_EXHDR(key))));
+	}
+	PG_RETURN_BOOL(rsl_feature_decide(known, hash) == RSL_FEATURE_SERVED);
 }

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 
+#include "core/dimmer.h"
 #include "core/hysteresis.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
@@ -24,7 +25,7 @@
 #define RSL_FEATURE_REASON_LEN		128
 
 /* rsl_feature.dimmer of a feature that is served in full */
-#define RSL_DIMMER_ONE				65536
+#define RSL_DIMMER_ONE				RSL_DIMMER_ALL
 
 typedef enum rsl_feature_state
 {
@@ -114,9 +115,8 @@ rsl_feature;
 static inline bool
 rsl_feature_serves(const rsl_feature *feature, uint32 hash)
 {
-	uint32		share = pg_atomic_read_u32((pg_atomic_uint32 *) &feature->dimmer);
-
-	return likely(share >= RSL_DIMMER_ONE) || (hash >> 16) < share;
+	return rsl_dimmer_serves(pg_atomic_read_u32((pg_atomic_uint32 *) &feature->dimmer),
+							 hash);
 }
 
 typedef struct rsl_features_shared

@@ -266,7 +266,7 @@ is( $mon->value(
 	'inactive>active active>inactive',
 	'both are events');
 like(
-	$mon->value(q(SELECT detail FROM resilience.events WHERE kind = 'degradation' ORDER BY id LIMIT 1)),
+	$mon->value(q(SELECT detail FROM resilience.events WHERE kind = 'degradation' AND to_state = 'active' ORDER BY id LIMIT 1)),
 	qr/"waiting": 1.*"when_state": "loaded"/,
 	'with numbers');
 
@@ -276,7 +276,8 @@ load();
 is($app->value($work_mem), '1MB', 'of two for the same state the last by name counts');
 is($app->value(q(SELECT current_setting('geqo'))), 'off', 'where both set the same');
 $mon->ok(q(SELECT resilience.alter_degradation('light', enabled => false)));
-is($app->value($work_mem), '256kB', 'one that is disabled ends at once');
+is($mon->value($active), 'f', 'one that is disabled is not active');
+is($app->value($work_mem), '256kB', 'and ends at once');
 $mon->ok(q(SELECT resilience.drop_degradation('a')));
 is($app->value($work_mem), '4MB', 'and so does one that is dropped');
 is($app->value(q(SELECT current_setting('geqo'))), 'on', 'with all its settings');
