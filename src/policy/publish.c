@@ -590,8 +590,11 @@ rsl_publication_differs(const rsl_publication *publication)
 			memcmp(&rsl_bulkheads[index].policy, &publication->policies[p],
 				   sizeof(rsl_bulkhead_policy)) != 0;
 	}
-	differs |= publication->has_extension !=
-		(rsl_database_find(publication->home_database) != NULL);
+	if (publication->has_extension)
+		differs |= rsl_database_find(publication->home_database) == NULL &&
+			rsl_database_find(InvalidOid) != NULL;
+	else
+		differs |= rsl_database_find(publication->home_database) != NULL;
 	differs |= rsl_breakers_differ(&publication->breakers);
 	differs |= rsl_runaway_rules_differ(&publication->runaway);
 	for (int k = 0; k < RSL_NUM_KINDS && !differs; k++)

@@ -110,7 +110,7 @@ typedef struct rsl_check
 	int64		deadline;		/* of the run that is under way */
 	pid_t		runner;			/* 0 = nobody runs it */
 	bool		given_up;		/* its run was counted as timed out already */
-	int64		late_us;		/* how long after it was due the last run began */
+	int64		late_us;		/* how late the last run began */
 	int64		max_late_us;	/* since the last reset_statistics() */
 
 	/* mutex: totals since the last reset_statistics() */

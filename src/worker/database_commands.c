@@ -74,13 +74,13 @@ concerned_database(Node *parsetree, bool *as_template)
 
 		case T_AlterDatabaseStmt:
 			return option_of_command(((AlterDatabaseStmt *) parsetree)->options,
-							   "tablespace") ?
+									 "tablespace") ?
 				((AlterDatabaseStmt *) parsetree)->dbname : NULL;
 
 		case T_CreatedbStmt:
 			{
 				DefElem    *option = option_of_command(((CreatedbStmt *) parsetree)->options,
-												 "template");
+													   "template");
 
 				*as_template = true;
 				return option ? defGetString(option) : "template1";

@@ -447,6 +447,22 @@ ask_to_leave(candidate *who)
 		who->group->workers--;
 }
 
+/* More databases have the extension than there is room for. */
+static void
+look_at_room(void)
+{
+	static uint32 told = 0;
+	uint32		now = pg_atomic_read_u32(&rsl_workers->no_room);
+
+	if (now != 0 && told == 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("resilience runs health checks and notifies of events in at most %d databases",
+						RSL_MAX_DATABASES),
+				 errhint("Drop the extension in databases that do not need it.")));
+	told = now;
+}
+
 void
 rsl_health_schedule_tick(void)
 {
@@ -460,6 +476,7 @@ rsl_health_schedule_tick(void)
 	check_group *group;
 
 	rsl_lift_orphaned_bars();
+	look_at_room();
 	rsl_check_runs_watch();
 	for (int i = RSL_WORKER_DATABASE; i < RSL_BOARD_ENTRIES; i++)
 		reap(i);
