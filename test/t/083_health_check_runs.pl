@@ -73,6 +73,9 @@ like($detail, qr/"consecutive_failures": "?3/, 'and the numbers');
 
 # All that hangs, ends its worker, or can't be cut off: none makes another late
 create('sleeps', 'SELECT true FROM pg_sleep(1000)');
+wait_status('sleeps', 'unhealthy', 'one that sleeps for ever is cut off');
+is(column('sleeps', 'message'), 'timed out after 500 ms', 'and says so');
+unlike(slurp_file($node->logfile), qr/terminating background worker/, 'by a cancel, which its worker survives');
 create('ends', 'SELECT pg_terminate_backend(pg_backend_pid())');
 $mon->ok(q{
 	CREATE FUNCTION stubborn() RETURNS boolean LANGUAGE plpgsql AS $$
@@ -91,8 +94,6 @@ create('blocked', 'SELECT count(*) = 0 FROM public.locked');
 my $locker = connect_to($node);
 $locker->ok('BEGIN; LOCK locked');
 create('drops', 'SELECT count(*) = 1 FROM public.dropped');
-wait_status('sleeps', 'unhealthy', 'one that sleeps for ever is cut off');
-is(column('sleeps', 'message'), 'timed out after 500 ms', 'and says so');
 cmp_ok(column('sleeps', 'timeouts_total'), '>=', 3, 'it is counted');
 cmp_ok(column('sleeps', 'extract(epoch from duration)'), '<', 1.5, 'at its timeout');
 wait_status('ends', 'unhealthy', 'one that terminates its own worker');

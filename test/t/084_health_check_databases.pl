@@ -191,6 +191,12 @@ $plain->ok(q{BEGIN; CREATE EXTENSION resilience;
 ok(eval { wait_for_value($plain, q{SELECT status FROM resilience.health_checks}, 'healthy', 5) }, 'CREATE EXTENSION: checks are run at once');
 $plain->ok('DROP EXTENSION resilience');
 ok(eval { wait_until('no worker', sub { worker_in('plain') == 0 }, 5) }, 'DROP EXTENSION: the worker leaves at once');
+$plain->ok('CREATE EXTENSION resilience; LISTEN resilience');
+set_conf($mon, 'resilience.max_running' => 77);
+ok(eval { wait_until('a notification', sub { $plain->ok('SELECT 1'); $plain->{notifications} }, 10) },
+	'CREATE EXTENSION: its listeners are told of events, without any definition there');
+set_conf($mon, 'resilience.max_running' => undef);
+$plain->ok('DROP EXTENSION resilience');
 $plain->close;
 quickly_ok('DROP DATABASE plain', 'and is not in the way');
 
