@@ -17,8 +17,7 @@ typedef struct rsl_component
 {
 	const char *kind;			/* "bulkhead", "load_shedder", "breaker",
 								 * "health_check", "feature", "worker",
-								 * "experiment", "degradation",
-								 * "runaway_rule" */
+								 * "experiment", "degradation", "runaway_rule" */
 	char		name[NAMEDATALEN];
 	Oid			database;		/* InvalidOid = the server's */
 	rsl_health_status status;

@@ -23,6 +23,9 @@
 #include "shared/workers.h"
 #include "utils/elog.h"
 
+/* for so long after it was seen a long queue is trouble */
+#define LONG_QUEUE_US		INT64CONST(1000000)
+
 /* a feature that is dimmed further than this is degraded; of 65536 */
 #define DIMMED_BELOW		(65536 * 9 / 10)
 
@@ -54,15 +57,6 @@ describe(rsl_component *details, const char *name, Oid database)
 					 __VA_ARGS__); \
 	} while (0)
 
-/* Has the launcher seen that this component refuses, or lets wait? */
-static bool
-is_pressed(rsl_component_kind kind, int index, uint32 uid)
-{
-	uint64		word = pg_atomic_read_u64(&rsl_board_entry_of(kind, index)->word);
-
-	return RSL_ENTRY_UID(word) == uid && (word & RSL_ENTRY_PRESSED) != 0;
-}
-
 int64
 rsl_longest_wait_us(TimestampTz now)
 {
@@ -87,13 +81,15 @@ static bool
 look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 {
 	rsl_mode	mode = pg_atomic_read_u32(&rsl_health_board->mode);
+	int64		long_queue_us = (int64) pg_atomic_read_u64(&rsl_health_board->long_queue_us);
 	uint32		shed = pg_atomic_read_u32(&rsl_health_board->shed);
 	rsl_pool_numbers numbers;
 
 	look->uid = 1;
 	look->status = RSL_HEALTHY;
 	if (mode == RSL_MODE_ENFORCE &&
-		is_pressed(RSL_COMPONENT_LOAD_SHEDDER, index, look->uid))
+		(pg_atomic_read_u64(&rsl_shmem->shedding_since) != 0 ||
+		 (long_queue_us != 0 && look->now_us - long_queue_us < LONG_QUEUE_US)))
 		look->status = RSL_DEGRADED;
 	if (details == NULL)
 		return true;
@@ -108,7 +104,7 @@ look_at_load_shedder(int index, rsl_look *look, rsl_component *details)
 	if (mode == RSL_MODE_OBSERVE)
 		SAY(details, "resilience.mode is observe: would have refused %u in the last second",
 			shed);
-	else if (shed > 0)
+	else if (pg_atomic_read_u64(&rsl_shmem->shedding_since) != 0)
 		SAY(details, "refused in the last second: %u; waiting=%d limit=%d minimum_priority=%s",
 			shed, numbers.waiting, numbers.limit,
 			rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)));
@@ -261,6 +257,9 @@ look_at_database_workers(rsl_look *look, rsl_component *details)
 	else if (no_room > 0)
 		SAY(details, "%u databases have the extension and no workers: there is room for %d",
 			no_room, RSL_MAX_DATABASES);
+	else if (rsl_max_health_check_workers == 0)
+		SAY(details, "running: %d; resilience.max_health_check_workers is 0: no health checks are run",
+			here);
 	else
 		SAY(details, "running: %d", here);
 	return true;
@@ -413,7 +412,7 @@ look_at_bulkhead(int index, rsl_look *look, rsl_component *details)
 	look->uid = bulkhead->uid;
 	if (!bulkhead->published || bulkhead->expired)
 		return false;
-	pressed = is_pressed(RSL_COMPONENT_BULKHEAD, index, look->uid);
+	pressed = pg_atomic_read_u64(&bulkhead->saturated_since) != 0;
 	look->status = pressed && enforced && !admits_none(policy) ?
 		RSL_DEGRADED : RSL_HEALTHY;
 	if (details == NULL)

@@ -7,11 +7,6 @@
  * its status, and makes the whole of them.  Once a second it takes a sample of
  * what the server does.
  *
- * A bulkhead that is full for a moment is in use; it is saturated when it has
- * refused somebody, or has let somebody wait at several looks in a row, and
- * until a second has passed without either.  The same goes for the server-wide
- * limit, where only a long queue counts.
- *
  * The whole gets worse at once and better after a second, so that it cannot
  * flap faster than once a second.
  *
@@ -24,18 +19,10 @@
 
 #include "health/looks.h"
 #include "policy/settings.h"
-#include "shared/compartments.h"
 #include "shared/events.h"
 #include "shared/pool.h"
 #include "shared/statistics.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-/* looks in a row at which somebody waits */
-#define WAITING_LOOKS		3
-
-/* ... without a refusal or a waiter, until it is over */
-#define QUIET_LOOKS			(1000 / RSL_TICK_MS)
 
 /* the whole is better only after it has been so for this long */
 #define BETTER_AFTER_US		INT64CONST(1000000)
@@ -45,15 +32,6 @@
 /* so many checks that are cut off at once may be no accident */
 #define SUSPECT_CHECKS		4
 
-/* What happens before one limit, seen look by look. */
-typedef struct pressure
-{
-	uint32		uid;
-	uint64		refused;		/* the counter, at the last look */
-	uint8		waiting;		/* looks in a row with somebody waiting */
-	uint8		quiet;			/* ... without a refusal or a waiter */
-} pressure;
-
 /* Who has made the whole what it is. */
 typedef struct cause
 {
@@ -62,13 +40,11 @@ typedef struct cause
 	uint32		uid;			/* 0 = nobody */
 } cause;
 
-static bool first_look = true;	/* of this process */
-static pressure *bulkhead_pressure = NULL;
-static bool *pool_waits;		/* by index of the bulkhead */
-
-static pressure shedder_pressure;
-static uint32 shed_by_tick[QUIET_LOOKS];
+/* what the load shedder has refused, by tick of the last second */
+static uint32 shed_by_tick[1000 / RSL_TICK_MS];
 static uint32 shed_place = 0;
+static uint64 shed_before;
+static bool shed_known = false;
 
 static cause recovered;			/* the last one that has become healthy */
 static int64 better_since_us = 0;	/* 0 = the whole is not better */
@@ -79,49 +55,8 @@ static uint64 last_admitted;
 static uint64 last_refused;
 
 /*
- * Pressure
+ * The load shedder
  */
-
-static bool
-is_pressed(pressure *p, uint32 uid, uint64 refused, bool waiting)
-{
-	bool		refuses;
-
-	if (p->uid != uid)
-	{
-		p->uid = uid;
-		/* a new bulkhead's counter began at zero */
-		p->refused = first_look ? refused : 0;
-		p->waiting = 0;
-		p->quiet = QUIET_LOOKS;
-	}
-	/* reset_statistics() lets counters begin anew */
-	refuses = refused > p->refused;
-	p->refused = refused;
-
-	if (!waiting)
-		p->waiting = 0;
-	else if (p->waiting < WAITING_LOOKS)
-		p->waiting++;
-	if (refuses || p->waiting >= WAITING_LOOKS)
-		p->quiet = 0;
-	else if (p->quiet < QUIET_LOOKS)
-		p->quiet++;
-	return p->quiet < QUIET_LOOKS;
-}
-
-static void
-note_pressure(rsl_component_kind kind, int index, uint32 uid, bool pressed)
-{
-	rsl_board_entry *entry = rsl_board_entry_of(kind, index);
-	uint64		word = pg_atomic_read_u64(&entry->word);
-
-	if (RSL_ENTRY_UID(word) != uid)
-		word = (uint64) uid << 32;
-	word = pressed ? word | RSL_ENTRY_PRESSED : word & ~RSL_ENTRY_PRESSED;
-	if (word != pg_atomic_read_u64(&entry->word))
-		pg_atomic_write_u64(&entry->word, word);
-}
 
 static uint64
 refused_by_bulkhead(rsl_bulkhead *bulkhead)
@@ -144,32 +79,6 @@ refused_by_shedder(void)
 	return refused;
 }
 
-/* Config lock held. */
-static void
-look_at_pressure_of_bulkheads(void)
-{
-	int			npools = rsl_npools();
-
-	memset(pool_waits, 0, rsl_shmem->nbulkheads * sizeof(bool));
-	for (int i = 0; i < npools; i++)
-	{
-		rsl_pool   *pool = rsl_pool_by_number(i);
-
-		if (pg_atomic_read_u64(&pool->word) & RSL_WAIT_MASK)
-			pool_waits[rsl_pool_bulkhead(pool) - rsl_bulkheads] = true;
-	}
-	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
-	{
-		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
-
-		if (bulkhead->published)
-			note_pressure(RSL_COMPONENT_BULKHEAD, i, bulkhead->uid,
-						  is_pressed(&bulkhead_pressure[i], bulkhead->uid,
-									 refused_by_bulkhead(bulkhead),
-									 pool_waits[i]));
-	}
-}
-
 /* A queue is long when somebody has waited for half of the longest wait. */
 static bool
 queue_is_long(TimestampTz now)
@@ -183,20 +92,21 @@ queue_is_long(TimestampTz now)
 }
 
 static void
-look_at_pressure_of_shedder(TimestampTz now)
+look_at_shedder(const rsl_look *look)
 {
 	uint64		refused = refused_by_shedder();
-	uint64		before = shedder_pressure.refused;
 	uint32		sum = 0;
 
-	if (shedder_pressure.uid != 0)
-		shed_by_tick[shed_place++ % QUIET_LOOKS] =
-			refused > before ? (uint32) (refused - before) : 0;
-	for (int i = 0; i < QUIET_LOOKS; i++)
+	/* reset_statistics() lets counters begin anew */
+	shed_by_tick[shed_place++ % lengthof(shed_by_tick)] =
+		shed_known && refused > shed_before ? (uint32) (refused - shed_before) : 0;
+	shed_before = refused;
+	shed_known = true;
+	for (int i = 0; i < lengthof(shed_by_tick); i++)
 		sum += shed_by_tick[i];
 	pg_atomic_write_u32(&rsl_health_board->shed, sum);
-	note_pressure(RSL_COMPONENT_LOAD_SHEDDER, 0, 1,
-				  is_pressed(&shedder_pressure, 1, refused, queue_is_long(now)));
+	if (queue_is_long(look->now))
+		pg_atomic_write_u64(&rsl_health_board->long_queue_us, (uint64) look->now_us);
 }
 
 /*
@@ -226,20 +136,18 @@ note_status(rsl_board_entry *entry, const rsl_look *look)
 		return false;
 	pg_atomic_write_u64(&entry->since, (uint64) look->now);
 	pg_write_barrier();
-	pg_atomic_write_u64(&entry->word, (uint64) look->uid << 32 |
-						(RSL_ENTRY_UID(word) == look->uid ?
-						 word & RSL_ENTRY_PRESSED : 0) | look->status);
+	pg_atomic_write_u64(&entry->word, (uint64) look->uid << 32 | look->status);
 	return known;
 }
 
 /* Event's values stand in double quotes. */
 static void
-without_quotes(char *text)
+without_quotes(char *words)
 {
-	for (; *text; text++)
+	for (; *words; words++)
 	{
-		if (*text == '"')
-			*text = '\'';
+		if (*words == '"')
+			*words = '\'';
 	}
 }
 
@@ -474,14 +382,6 @@ rsl_health_tick(void)
 	instr_time	begin;
 	int64		before;
 
-	if (bulkhead_pressure == NULL)
-	{
-		pool_waits = MemoryContextAllocZero(TopMemoryContext,
-											rsl_shmem->nbulkheads * sizeof(bool));
-		bulkhead_pressure = MemoryContextAllocZero(TopMemoryContext,
-												   rsl_shmem->nbulkheads * sizeof(pressure));
-	}
-
 	look.now_us = rsl_now_us();
 	look.now = GetCurrentTimestamp();
 	INSTR_TIME_SET_CURRENT(begin);
@@ -498,13 +398,11 @@ rsl_health_tick(void)
 	pg_atomic_write_u64(&rsl_health_board->looked_us, (uint64) look.now_us);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	look_at_pressure_of_bulkheads();
-	look_at_pressure_of_shedder(look.now);
+	look_at_shedder(&look);
 	found = look_at_components(&look, &worst);
 	LWLockRelease(rsl_config_lock);
 	judge_whole(found, &worst, &look);
 	note_duration(begin);
-	first_look = false;
 
 	if (look.now_us - last_sample_us >= SAMPLE_EVERY_US)
 		take_sample(&look);

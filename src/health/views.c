@@ -73,7 +73,7 @@ Datum
 health_components(PG_FUNCTION_ARGS)
 {
 	rows		r = {(ReturnSetInfo *) fcinfo->resultinfo};
-	rsl_component whole = {.kind = "server", .name = "server", .critical = true};
+	rsl_component whole = {.kind = "server",.name = "server",.critical = true};
 
 	rsl_require_shmem();
 	InitMaterializedSRF(fcinfo, 0);

@@ -60,6 +60,7 @@ rsl_board_shmem_init(void)
 	pg_atomic_init_u64(&board->looked_at, 0);
 	pg_atomic_init_u64(&board->first_look_at, 0);
 	pg_atomic_init_u32(&board->mode, RSL_MODE_ENFORCE);
+	pg_atomic_init_u64(&board->long_queue_us, 0);
 	SpinLockInit(&board->mutex);
 	for (int i = 0; i < n; i++)
 	{

@@ -3,11 +3,10 @@
  * health_board.h
  *		What the launcher has seen of each component's health.
  *
- * Most of a component's status can be read from the component itself at any
- * time; since when it has that status, and whether a bulkhead is saturated
- * rather than just full for a moment, only somebody knows who looks all the
- * time.  That is the launcher, and nobody else writes here.  Readers take no
- * lock, but for the samples.
+ * A component's status can be read from the component itself at any time; since
+ * when it has that status, only somebody knows who looks all the time.  That is
+ * the launcher, and nobody else writes here.  Readers take no lock, but for the
+ * samples.
  *
  * 14 kB with the default settings: 16 bytes for each bulkhead, breaker, health
  * check, feature, degradation, runaway rule and worker, and 4 kB of samples.
@@ -55,15 +54,12 @@ typedef enum rsl_worker_component
 typedef struct rsl_board_entry
 {
 	/*
-	 * uid << 32 | RSL_ENTRY_PRESSED | rsl_health_status; 0 = never seen.
-	 * Written after "since", and read before it.
+	 * uid << 32 | rsl_health_status; 0 = never seen.  Written after "since",
+	 * and read before it.
 	 */
 	pg_atomic_uint64 word;
 	pg_atomic_uint64 since;		/* TimestampTz, of the status */
 } rsl_board_entry;
-
-/* It refuses or lets wait, or has done so within the last second. */
-#define RSL_ENTRY_PRESSED		UINT64CONST(0x04)
 
 #define RSL_ENTRY_UID(w)		((uint32) ((w) >> 32))
 #define RSL_ENTRY_STATUS(w)		((rsl_health_status) ((w) & 3))
@@ -104,8 +100,12 @@ typedef struct rsl_board
 	/* atomic: resilience.mode (rsl_mode) as the launcher has it */
 	pg_atomic_uint32 mode;
 
-	/* atomic: statements that the load shedder refused in the last second */
+	/*
+	 * Atomics, of the load shedder: how many it has refused in the last
+	 * second, and when its queue was long last (microseconds, monotonic).
+	 */
 	pg_atomic_uint32 shed;
+	pg_atomic_uint64 long_queue_us;
 
 	/*
 	 * Atomics, for the panic rule: how many health checks have run, how many

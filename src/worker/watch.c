@@ -213,17 +213,21 @@ look_at_bulkhead(int index, int64 now_us)
 	/* another one by now, or the launcher is new */
 	if (w->uid != bulkhead->uid || !bulkhead->published)
 	{
+		/* the counters of one that has just been made began at zero */
+		bool		is_new = bulkhead->published && shedder.known;
+
 		if (w->uid != 0)
 			pg_atomic_write_u64(&bulkhead->saturated_since, 0);
 		w->uid = bulkhead->published ? bulkhead->uid : 0;
 		w->saturated.since = &bulkhead->saturated_since;
 		w->saturated.last_us = now_us;
 		w->waits = 0;
-		forget(&w->statements, statements);
-		forget(&w->timed_out, timed_out);
-		forget(&w->budget, budget);
-		forget(&w->connections, connections);
-		return;
+		forget(&w->statements, is_new ? 0 : statements);
+		forget(&w->timed_out, is_new ? 0 : timed_out);
+		forget(&w->budget, is_new ? 0 : budget);
+		forget(&w->connections, is_new ? 0 : connections);
+		if (!is_new)
+			return;
 	}
 
 	count(&w->statements, statements);

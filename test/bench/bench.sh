@@ -17,6 +17,7 @@
 #   memory        shared memory for 1 000 sessions
 #   breaker       what a guarded foreign server costs, and how fast a breaker acts
 #   features      what a call of feature_enabled() costs (see features.sh)
+#   health        what it costs to look at the health of 128 objects of each kind
 #   all           all of the above, and the table at the end (the default)
 #   sweep         find the best fixed limits (slow; not part of "all")
 #   summary       only print the table again, from the last results
@@ -1371,6 +1372,79 @@ section_breaker() {
 	stop_cluster far
 }
 
+# --- health ----------------------------------------------------------------
+
+# bytes_with SETTING VALUE: shared memory of a server with that, in BYTES
+bytes_with() {
+	[[ ${RSL_PORT[sized]:-} ]] || init_cluster sized "${CONF[@]}" "shared_preload_libraries = 'resilience'"
+	echo "$1 = $2" >>"$RSL_TMP/sized/postgresql.conf"
+	launch_cluster sized
+	BYTES=$(sql sized "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name ILIKE 'resilience%'")
+	stop_cluster sized immediate
+}
+
+# look_time: how long the launcher's look at everything takes, us: the median of
+# 20 of its own averages over a second or so
+look_time() {
+	local i
+	for ((i = 0; i < 20; i++)); do
+		sleep 1
+		sql health "SELECT substring(message FROM '[0-9.]+ ms')::interval FROM resilience.health WHERE component = 'launcher'"
+	done | awk -F: '{ print $3 * 1e6 }' | median
+}
+
+# latency_of SQL: microseconds of a statement, one client, for a second
+latency_of() {
+	echo "$1" >"$RSL_TMP/latency.sql"
+	on health pgbench -n -f "$RSL_TMP/latency.sql" -T 1 -M prepared postgres 2>/dev/null | awk '/latency average/ { print $4 * 1000 }'
+}
+
+section_health() {
+	local base name none many round
+	section health "Health: 128 objects of each kind"
+	start_cluster health "${CONF[@]}" "shared_preload_libraries = 'resilience'" "resilience.max_degradations = 32" "max_worker_processes = 16"
+	sql health "CREATE EXTENSION resilience" >/dev/null
+	sleep 3
+	none=$(look_time)
+	sql health "SELECT count(resilience.create_bulkhead('b' || i, role_name => 'postgres', application_name => 'nobody', max_running => 5)) FROM generate_series(1, 128) i" >/dev/null
+	sql health "SELECT count(resilience.create_breaker('b' || i)) FROM generate_series(1, 128) i" >/dev/null
+	sql health "SELECT count(resilience.create_health_check('c' || i, query => 'SELECT true', check_interval => '1 min')) FROM generate_series(1, 128) i" >/dev/null
+	sql health "SELECT count(resilience.create_feature('f' || i, health_check => 'c' || i)) FROM generate_series(1, 128) i" >/dev/null
+	sql health "SELECT count(resilience.create_degradation('d' || i, 'shedding', 'low', '{\"work_mem\": \"1MB\"}')) FROM generate_series(1, 32) i" >/dev/null
+	wait_checks
+	many=$(look_time)
+	outf "The launcher's look at everything, ten times a second: no objects %6.1f us, 128 of each kind %6.1f us   (goal: at most 100 us)" "$none" "$many"
+	figure health_look_us "$(printf %.1f "$many")"
+	for round in 1 2 3 4 5; do
+		latency_of "SELECT * FROM resilience.health" >>"$RSL_TMP/health.view"
+		latency_of "SELECT resilience.health_status()" >>"$RSL_TMP/health.status"
+		latency_of "SELECT 1" >>"$RSL_TMP/health.one"
+	done
+	outf 'SELECT * FROM resilience.health, %d rows: %.0f us; health_status(): %.0f us; SELECT 1: %.0f us (medians of 5 interleaved rounds)' \
+		"$(sql health "SELECT count(*) FROM resilience.health")" "$(median <"$RSL_TMP/health.view")" \
+		"$(median <"$RSL_TMP/health.status")" "$(median <"$RSL_TMP/health.one")"
+	figure health_view_us "$(printf %.0f "$(median <"$RSL_TMP/health.view")")"
+	stop_cluster health immediate
+
+	out ""
+	out "Shared memory, what the component's place on the board of health takes included (16 bytes)"
+	for name in health_checks features degradations breakers bulkheads; do
+		bytes_with "resilience.max_$name" 16
+		base=$BYTES
+		bytes_with "resilience.max_$name" 32
+		outf '  %-14s %5.0f bytes each' "$name" "$(calc "($BYTES - $base) / 16" %.0f)"
+	done
+}
+
+# every health check has run
+wait_checks() {
+	for _ in {1..300}; do
+		[[ $(sql health "SELECT count(*) FROM resilience.health_checks WHERE last_run IS NULL") == 0 ]] && return
+		sleep 0.2
+	done
+	die "the health checks are not run"
+}
+
 summary() {
 	local n
 	section summary "The numbers to reach (DESIGN.md), as measured last"
@@ -1406,6 +1480,8 @@ summary() {
 	done
 	row "adaptive limit: settled after another workload, s" "<= 10" "$(f adaptive_settle)" "v <= 10"
 	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
+	row "the launcher's look at the health of 128 objects of each kind, us" "<= 100" "$(f health_look_us)" "v <= 100"
+	row "SELECT * FROM resilience.health with 549 rows, us" "" "$(f health_view_us)" "v >= 0"
 	row "a guarded foreign server, breaker closed: us for each statement" "<= 1" "$(f breaker_statement_us)" "v <= 1"
 	row "the same: ns for each row" "<= 10" "$(f breaker_row_ns)" "v <= 10"
 	row "a statement rejected by an open breaker / SELECT 1, CPU of the server" "<= 1" "$(f breaker_open)" "v <= 1"
@@ -1423,7 +1499,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker features adaptive curve peak summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker health features adaptive curve peak summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1431,7 +1507,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | features | adaptive | sweep | summary) ;;
+			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | health | features | adaptive | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
