@@ -13,6 +13,7 @@
  *	shedding/	admission of transactions; hooks; views of the load
  *	breaker/	circuit breakers: guarded calls, foreign data wrappers
  *	retry/		retries with a budget
+ *	degradation/	features, the dimmer, degradations
  *	worker/		background workers
  *
  * Hooks and SQL call patterns, patterns call policy, policy calls shared,

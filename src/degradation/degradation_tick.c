@@ -31,13 +31,13 @@
 #define SHEDDING_LOOKS	(1000 / RSL_TICK_MS)
 
 /* What was seen in this tick. */
-typedef struct seen
+typedef struct server_look
 {
 	bool		loaded;
 	bool		shedding;
 	bool		health_known;
 	rsl_health_status health;
-} seen;
+} server_look;
 
 /*
  * Has the server-wide limit refused work within the last second?  In mode
@@ -67,7 +67,7 @@ is_shedding(void)
 
 /* 1 = it is in this state, 0 = it is not, -1 = not known */
 static int
-is_in_state(const seen *now, rsl_load_state state)
+is_in_state(const server_look *now, rsl_load_state state)
 {
 	switch (state)
 	{
@@ -85,7 +85,7 @@ is_in_state(const seen *now, rsl_load_state state)
 }
 
 static void
-change(rsl_degradation *degradation, uint32 bit, bool holds, const seen *now)
+change(rsl_degradation *degradation, uint32 bit, bool holds, const server_look *now)
 {
 	const rsl_degradation_policy *policy = &degradation->policy;
 	rsl_pool_numbers numbers;
@@ -108,7 +108,7 @@ change(rsl_degradation *degradation, uint32 bit, bool holds, const seen *now)
 }
 
 static void
-look_at(int index, const seen *now)
+look_at(int index, const server_look *now)
 {
 	rsl_degradation *degradation = &rsl_degradations->degradations[index];
 	uint32		bit = UINT32_C(1) << index;
@@ -133,7 +133,7 @@ look_at(int index, const seen *now)
 void
 rsl_degradations_tick(void)
 {
-	seen		now;
+	server_look now;
 
 	now.shedding = is_shedding();
 	if (pg_atomic_read_u64(&rsl_degradations->generation) == 0)

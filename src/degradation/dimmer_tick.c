@@ -45,15 +45,15 @@
 #define BACK_AFTER		10
 
 /* One for each feature's entry. */
-typedef struct controller
+typedef struct feature_controller
 {
 	uint32		uid;			/* of the feature; 0 = none */
 	bool		dimmed;			/* as the last event said */
 	int			full;			/* periods in a row at 1 */
 	rsl_dimmer	dimmer;
-} controller;
+} feature_controller;
 
-static controller *controllers = NULL;
+static feature_controller *controllers = NULL;
 
 /* what was seen at the end of the last period */
 static int64 last_now = 0;		/* 0 = there was none */
@@ -133,7 +133,7 @@ measure(int64 now, uint64 admitted)
 
 /* Note when a feature begins to be dimmed, and when that is over. */
 static void
-tell(controller *c, const rsl_feature_policy *policy, double wait_ms)
+tell(feature_controller *c, const rsl_feature_policy *policy, double wait_ms)
 {
 	bool		full = c->dimmer.theta >= 1;
 
@@ -150,7 +150,7 @@ tell(controller *c, const rsl_feature_policy *policy, double wait_ms)
 }
 
 static void
-steer(controller *c, rsl_feature *feature, int64 now, double wait_ms)
+steer(feature_controller *c, rsl_feature *feature, int64 now, double wait_ms)
 {
 	const rsl_feature_policy *policy = &feature->policy;
 	uint32		uid = pg_atomic_read_u32(&feature->uid);
@@ -193,7 +193,7 @@ rsl_dimmer_tick(int64 now, int cores, int on_cpu, uint64 admitted)
 		return;
 	if (controllers == NULL)
 		controllers = MemoryContextAllocZero(TopMemoryContext,
-											 rsl_features->max_features * sizeof(controller));
+											 rsl_features->max_features * sizeof(feature_controller));
 
 	/* definitions hold still */
 	LWLockAcquire(rsl_config_lock, LW_SHARED);

@@ -17,13 +17,13 @@
 #include "policy/degradable.h"
 
 /* Beside those of the planner's groups. */
-typedef struct degradable
+typedef struct degradable_setting
 {
 	const char *name;
 	bool		affects_plans;
-} degradable;
+} degradable_setting;
 
-static const degradable others[] = {
+static const degradable_setting others[] = {
 	{"work_mem", true},
 	{"hash_mem_multiplier", true},
 	{"maintenance_work_mem", false},
@@ -42,7 +42,7 @@ static const degradable others[] = {
 	{"transaction_timeout", false},
 };
 
-static const degradable *
+static const degradable_setting *
 find_other(const struct config_generic *setting)
 {
 	for (int i = 0; i < lengthof(others); i++)
@@ -76,7 +76,7 @@ rsl_setting_is_degradable(const struct config_generic *setting)
 bool
 rsl_setting_affects_plans(const struct config_generic *setting)
 {
-	const degradable *other = find_other(setting);
+	const degradable_setting *other = find_other(setting);
 
 	return other ? other->affects_plans : is_of_planner(setting);
 }

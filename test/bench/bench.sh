@@ -443,6 +443,19 @@ bulkhead_in_force() {
 		max_running => 500, max_waiting => 500)" >/dev/null
 }
 
+# A degradation of three settings that holds as long as a check says false.
+degradation_holds() {
+	sql_in "$1" "$2" "SELECT resilience.create_health_check('down', query => 'SELECT false', check_interval => '1 s',
+		timeout => '0.9 s', failure_threshold => 1)"
+	sql_in "$1" "$2" "SELECT resilience.create_degradation('light', 'degraded', 'critical',
+		'{\"work_mem\": \"1MB\", \"jit\": false, \"max_parallel_workers_per_gather\": 0}')"
+	for _ in {1..300}; do
+		[[ $(on "$1" psql -X -q -At -d "$2" -c "SELECT active FROM resilience.degradations") == t ]] && return
+		sleep 0.2
+	done
+	die "the degradation does not hold"
+}
+
 section_instructions() {
 	local mode conf plain added
 	local -A count=()
@@ -450,7 +463,7 @@ section_instructions() {
 	section instructions "Instructions per transaction, pgbench -S, one client (callgrind)"
 	printf '%s\n' '\set aid random(1, 100000)' \
 		"SELECT abalance FROM pgbench_accounts WHERE aid = :aid /*route='%2Fhome',tenant='acme'*/;" >"$RSL_TMP/tagged.sql"
-	for conf in plain pgss idle enforced plain_tagged tagged; do
+	for conf in plain pgss idle enforced degraded plain_tagged tagged; do
 		note "callgrind: $conf"
 		CG_SCRIPT=(-S)
 		[[ $conf != *tagged ]] || CG_SCRIPT=(-f "$RSL_TMP/tagged.sql")
@@ -466,6 +479,10 @@ section_instructions() {
 				callgrind_start shared_preload_libraries=resilience resilience.max_running=100
 				bulkhead_in_force cg bench
 				;;
+			degraded)
+				callgrind_start shared_preload_libraries=resilience
+				degradation_holds cg bench
+				;;
 		esac
 		for mode in prepared simple; do
 			callgrind_per_transaction "$mode"
@@ -479,6 +496,7 @@ section_instructions() {
 		done
 		case $conf in
 			enforced | tagged) sql_in cg bench "SELECT resilience.drop_bulkhead('everybody')" ;;
+			degraded) sql_in cg bench "SELECT resilience.drop_degradation('light'), resilience.drop_health_check('down')" ;;
 		esac
 		callgrind_stop
 	done
@@ -505,6 +523,13 @@ section_instructions() {
 		outf 'added by resilience / added by pg_stat_statements, -M %-9s %s   (goal: at most 0.5)' "$mode:" "$added"
 		figure "instructions_$mode" "$added"
 		figure "instructions_idle_$mode" "$((count[idle,$mode] - count[plain,$mode]))"
+	done
+	out ""
+	out "A degradation that holds sets work_mem, jit and max_parallel_workers_per_gather in each transaction:"
+	for mode in prepared simple; do
+		added=$((count[degraded,$mode] - count[idle,$mode]))
+		outf '  added, -M %-9s %+d' "$mode:" "$added"
+		figure "instructions_degraded_$mode" "$added"
 	done
 	out ""
 	out "The same statement with a comment of two tags, one compartment for each value of one of them, and a limit:"
@@ -1491,6 +1516,7 @@ summary() {
 	row "a call of feature_enabled(), ns, with the PL/pgSQL expression around it" "<= 200" "$(f features_on_ns)" "v <= 200"
 	row "   the same among 128 features" "<= 200" "$(f features_many_ns)" "v <= 200"
 	row "   instructions of feature_enabled() itself" "" "$(f features_instructions)" "v >= 0"
+	row "instructions that a degradation of three settings adds to a transaction" "" "$(f instructions_degraded_prepared)" "v >= 0"
 	out ""
 	out "Details: ${RESULTS#"$RSL_TOP"/}/*.txt, picture: ${RESULTS#"$RSL_TOP"/}/overload.svg"
 }

@@ -51,12 +51,12 @@ static const queue_plant hopeless[] = {
 	{"nobody asks", 8, 0, 0, 0.01, 0, 0, 1000, 1},
 };
 
-typedef enum method
+typedef enum dimmer_method
 {
 	OURS, ON_OFF
-} method;
+} dimmer_method;
 
-typedef struct result
+typedef struct dimmer_result
 {
 	double		bad_until;		/* seconds after the step; the worst seed */
 	double		wait;			/* steady, ms */
@@ -66,20 +66,20 @@ typedef struct result
 	double		back;			/* seconds after the load went; worst seed */
 	double		low;			/* theta's lowest after it was back */
 	double		idle;			/* and before the load came */
-} result;
+} dimmer_result;
 
 static double
-decide(method how, rsl_dimmer *dimmer, double now, double wait)
+decide(dimmer_method how, rsl_dimmer *dimmer, double now, double wait)
 {
 	if (how == OURS)
 		return rsl_dimmer_update(dimmer, (int64_t) (now * 1e6), wait, TARGET);
 	return wait > TARGET ? 0 : 1;
 }
 
-static result
-run(const queue_plant *plant, method how)
+static dimmer_result
+run(const queue_plant *plant, dimmer_method how)
 {
-	result		r = {.low = 1,.idle = 1};
+	dimmer_result r = {.low = 1,.idle = 1};
 	double		waits = 0;
 	double		sum = 0;
 	double		squares = 0;
@@ -171,8 +171,8 @@ best_theta(const queue_plant *plant)
 static void
 test_steers(const queue_plant *plant)
 {
-	result		ours = run(plant, OURS);
-	result		naive = run(plant, ON_OFF);
+	dimmer_result ours = run(plant, OURS);
+	dimmer_result naive = run(plant, ON_OFF);
 	double		best = best_theta(plant);
 
 	check(ours.bad_until <= 12 * PERIOD, "%.1f s", ours.bad_until);
@@ -190,7 +190,7 @@ test_steers(const queue_plant *plant)
 static void
 test_hopeless(const queue_plant *plant)
 {
-	result		r = run(plant, OURS);
+	dimmer_result r = run(plant, OURS);
 
 	check(r.theta == 0 && r.moves == 0, "theta %.3f, moves %.3f", r.theta, r.moves);
 	check(r.back <= 40 * PERIOD, "%.1f s", r.back);
@@ -209,8 +209,8 @@ test_limits(void)
 	static queue_model model;
 	rsl_dimmer	dimmer;
 	random_source random = {12345};
-	result		r = run(&slow, OURS);
-	result		naive = run(&slow, ON_OFF);
+	dimmer_result r = run(&slow, OURS);
+	dimmer_result naive = run(&slow, ON_OFF);
 
 	check(r.wait < 2 * TARGET, "%.0f ms", r.wait);
 	check(r.wait < naive.wait, "%.0f ms against %.0f", r.wait, naive.wait);
