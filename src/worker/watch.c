@@ -65,6 +65,7 @@ typedef struct watched_bulkhead
 
 static watched_bulkhead *bulkheads = NULL;
 static bool *compartments_wait; /* by index of the bulkhead */
+static bool first_look = true;	/* of this process */
 
 static struct
 {
@@ -84,9 +85,9 @@ count(counter *c, uint64 now)
 	c->last = now;
 }
 
-/* Take the counter as it is: what was before is nobody's concern. */
+/* What was before is nobody's concern. */
 static void
-forget(counter *c, uint64 now)
+begin(counter *c, uint64 now)
 {
 	c->last = now;
 	c->grown = c->total = 0;
@@ -210,24 +211,26 @@ look_at_bulkhead(int index, int64 now_us)
 	bool		waits;
 	TimestampTz since;
 
-	/* another one by now, or the launcher is new */
-	if (w->uid != bulkhead->uid || !bulkhead->published)
+	if (!bulkhead->published)
 	{
-		/* the counters of one that has just been made began at zero */
-		bool		is_new = bulkhead->published && shedder.known;
-
 		if (w->uid != 0)
 			pg_atomic_write_u64(&bulkhead->saturated_since, 0);
-		w->uid = bulkhead->published ? bulkhead->uid : 0;
+		w->uid = 0;
+		return;
+	}
+	if (w->uid != bulkhead->uid)
+	{
+		/* its counters began at zero, but for a launcher that is new */
+		if (!first_look)
+			pg_atomic_write_u64(&bulkhead->saturated_since, 0);
+		w->uid = bulkhead->uid;
 		w->saturated.since = &bulkhead->saturated_since;
 		w->saturated.last_us = now_us;
 		w->waits = 0;
-		forget(&w->statements, is_new ? 0 : statements);
-		forget(&w->timed_out, is_new ? 0 : timed_out);
-		forget(&w->budget, is_new ? 0 : budget);
-		forget(&w->connections, is_new ? 0 : connections);
-		if (!is_new)
-			return;
+		begin(&w->statements, first_look ? statements : 0);
+		begin(&w->timed_out, first_look ? timed_out : 0);
+		begin(&w->budget, first_look ? budget : 0);
+		begin(&w->connections, first_look ? connections : 0);
 	}
 
 	count(&w->statements, statements);
@@ -297,10 +300,10 @@ look_at_shedder(int64 now_us)
 		shedder.known = true;
 		shedder.shedding.since = &rsl_shmem->shedding_since;
 		shedder.shedding.last_us = now_us;
-		forget(&shedder.shed, shed);
-		forget(&shedder.timed_out, timed_out);
-		forget(&shedder.preempted, preempted);
-		forget(&shedder.connections, connections);
+		begin(&shedder.shed, shed);
+		begin(&shedder.timed_out, timed_out);
+		begin(&shedder.preempted, preempted);
+		begin(&shedder.connections, connections);
 		return;
 	}
 
@@ -477,6 +480,7 @@ rsl_watch_tick(void)
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 		look_at_bulkhead(i, now_us);
 	look_at_shedder(now_us);
+	first_look = false;
 	for (int i = 0; i < lengthof(processes); i++)
 		look_at_process(i, GetCurrentTimestamp());
 	look_at_launcher(now_us);
