@@ -67,6 +67,16 @@ sub worker_in
 	return $mon->value(qq{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'resilience worker' AND datname = '$db'});
 }
 
+# Processes that are there for a database, also those that wait for a lock on
+# it and are not connected yet.
+sub processes_for
+{
+	my ($oid) = @_;
+	my $postmaster = $node->{_pid};
+
+	return scalar grep { /resilience worker of database $oid\b/ } qx(ps --ppid $postmaster -o args=);
+}
+
 # Checks in each database
 with_check($_) for qw(db1 db2 db3);
 soon(sub { status($_) eq 'healthy' }, "checks of $_ are run") for qw(db1 db2 db3);
@@ -144,10 +154,12 @@ error_is($mon->query('DROP DATABASE db3'), '55006', 'DROP DATABASE with somebody
 $guest->close;
 soon(sub { worker_in('db3') == 1 }, 'a command that failed: the worker is back');
 my $other = connect_to($node);
+my $oid = $mon->value(q{SELECT oid FROM pg_database WHERE datname = 'db3'});
+is(processes_for($oid), 1, 'it is a process for this database');
 $other->ok('BEGIN; ALTER DATABASE db3 RENAME TO db4');
 is(worker_in('db3'), 0, 'a command whose transaction is open: no worker is there');
 sleep 1;
-is(worker_in('db3'), 0, 'nor comes');
+is(processes_for($oid), 0, 'nor comes');
 $other->ok('ROLLBACK');
 soon(sub { worker_in('db3') == 1 }, 'rolled back: the worker is back');
 $other->ok('BEGIN; ALTER DATABASE db3 RENAME TO db4');
