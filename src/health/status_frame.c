@@ -61,20 +61,23 @@ static const char style[] =
 "th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-top:1px solid var(--line);"
 "overflow-wrap:anywhere}"
 "thead th{border:0;color:var(--dim);font-weight:500;font-size:.86rem;padding-top:0;overflow-wrap:normal}"
-"tbody th{font-weight:600}"
+"tbody th{font-weight:600;min-width:9.5em}"
 "tbody th small,td small{display:block;color:var(--dim);font-weight:400}"
-".n{text-align:right;white-space:nowrap}"
+".n{text-align:right;white-space:nowrap}.t{white-space:nowrap}"
+".hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}"
+".pair{display:grid;gap:0 1rem;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr))}"
+".pair section{min-width:0}"
 "th:last-child,td:last-child{padding-right:0}"
 ".bar{display:block;width:100%;min-width:4rem;height:.5rem;margin-top:.3rem;background:var(--line);border-radius:.25rem}"
 ".bar rect{fill:var(--line2)}.bar.full rect{fill:var(--warn)}"
-"td.meter{width:28%;white-space:nowrap}"
+"td.meter{width:26%;white-space:nowrap}"
 "footer{color:var(--dim);font-size:.86rem;padding-bottom:1.5rem}"
 "a{color:var(--line2)}"
 ".stale main{opacity:.45}"
 "#live{min-height:1.45em;margin:.5rem 0 0}"
 ".stale #live{color:var(--bad);font-weight:600}"
 "@media(max-width:34rem){.wide{display:none}main,footer{padding:0 .6rem}"
-"section{padding:.7rem .7rem}.tiles{grid-template-columns:1fr 1fr}td.meter{width:34%}}";
+"section{padding:.7rem .7rem}.tiles{grid-template-columns:1fr 1fr}th,td{padding-right:.4rem}tbody th{min-width:7.5em}td.meter{width:24%}.bar{min-width:2.5rem}}";
 
 static const char script[] =
 "(()=>{const m=document.querySelector('main'),n=document.getElementById('live');"

@@ -27,7 +27,10 @@
 /* a table shows so many rows, and says how many more there are */
 #define MAX_ROWS		50
 
-#define MAX_EVENTS		10
+#define MAX_EVENTS		8
+
+/* curves are at least so many seconds wide */
+#define LEAST_SPAN		60
 
 /* marks that are told apart without colours */
 static const char *const marks[] = {"?", "&#10003;", "!", "&#10005;"};
@@ -164,7 +167,8 @@ append_head(StringInfo out, rsl_health_status status, TimestampTz since,
 		appendStringInfo(out, ", %s for ", name);
 		append_ago(out, since);
 	}
-	appendStringInfoString(out, "<span class=\"dim\">PostgreSQL " PG_VERSION ", up ");
+	appendStringInfo(out, "<span class=\"dim\">PostgreSQL %.*s, up ",
+					 (int) strcspn(PG_VERSION, " "), PG_VERSION);
 	append_ago(out, PgStartTime);
 	appendStringInfoString(out, "</span></p></header>\n");
 }
@@ -225,7 +229,7 @@ append_trouble(StringInfo out, bool tell_all)
 	}
 	appendStringInfo(out,
 					 "<section><h2>Not healthy <span class=\"dim\">%d of %d components</span></h2>"
-					 "<table><thead><tr><th scope=\"col\">status</th><th scope=\"col\">component</th></tr></thead><tbody>\n",
+					 "<table><thead class=\"hidden\"><tr><th scope=\"col\">status</th><th scope=\"col\">component</th></tr></thead><tbody>\n",
 					 troubled, list.count);
 	for (int i = 0; i < Min(troubled, MAX_ROWS); i++)
 		append_component(out, &list.components[i], tell_all);
@@ -262,18 +266,19 @@ append_curve(StringInfo out, const rsl_sample *samples, int n, int which,
 			 const char *label, double least_top)
 {
 	double		top = least_top;
-	int			first = RSL_NUM_SAMPLES - n;
+	int			span = Max(n, LEAST_SPAN);
+	int			first = span - n;
 
 	for (int i = 0; i < n; i++)
 		top = Max(top, sample_value(&samples[i], which));
 	appendStringInfo(out,
 					 "<svg class=\"curve\" viewBox=\"0 0 %d 30\" preserveAspectRatio=\"none\" role=\"img\" "
 					 "aria-label=\"%s in the last two minutes, at most %.0f\"><path class=\"a\" d=\"M%d 30",
-					 RSL_NUM_SAMPLES - 1, label, top, first);
+					 span - 1, label, top, first);
 	for (int i = 0; i < n; i++)
 		appendStringInfo(out, "L%d %.1f", first + i,
 						 29 - 28 * sample_value(&samples[i], which) / top);
-	appendStringInfo(out, "L%d 30Z\"/><path class=\"l\" d=\"", RSL_NUM_SAMPLES - 1);
+	appendStringInfo(out, "L%d 30Z\"/><path class=\"l\" d=\"", span - 1);
 	for (int i = 0; i < n; i++)
 		appendStringInfo(out, "%c%d %.1f", i == 0 ? 'M' : 'L', first + i,
 						 29 - 28 * sample_value(&samples[i], which) / top);
@@ -285,12 +290,13 @@ static void
 append_strip(StringInfo out, const rsl_sample *samples, int n)
 {
 	static const int heights[] = {20, 8, 14, 20};
+	int			span = Max(n, LEAST_SPAN);
 	int			begun = 0;
 
 	appendStringInfo(out,
 					 "<svg class=\"strip\" viewBox=\"0 0 %d 20\" preserveAspectRatio=\"none\" role=\"img\" "
 					 "aria-label=\"health in the last two minutes, second by second\">",
-					 RSL_NUM_SAMPLES);
+					 span);
 	for (int i = 1; i <= n; i++)
 	{
 		int			status = samples[begun].status;
@@ -299,7 +305,7 @@ append_strip(StringInfo out, const rsl_sample *samples, int n)
 			continue;
 		appendStringInfo(out, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>",
 						 rsl_health_status_name(status),
-						 RSL_NUM_SAMPLES - n + begun, 20 - heights[status],
+						 span - n + begun, 20 - heights[status],
 						 i - begun, heights[status]);
 		begun = i;
 	}
@@ -489,8 +495,8 @@ append_features(StringInfo out)
 		return;
 	begin_table(out, "Features", n,
 				"<th scope=\"col\">name</th><th scope=\"col\">state</th>"
-				"<th scope=\"col\">served in full</th><th scope=\"col\" class=\"n wide\">asked</th>"
-				"<th scope=\"col\" class=\"n\">said no</th>");
+				"<th scope=\"col\">served</th><th scope=\"col\" class=\"n wide\">asked</th>"
+				"<th scope=\"col\" class=\"n wide\">said no</th>");
 	for (int i = 0; i < Min(n, MAX_ROWS); i++)
 	{
 		rsl_feature_figures *feature = &features[i];
@@ -506,7 +512,7 @@ append_features(StringInfo out)
 						 on ? feature->dimmer * 100 : 0);
 		append_bar(out, on ? Min(feature->dimmer, 0.999) : 0);
 		appendStringInfo(out, "</td><td class=\"n wide\">" UINT64_FORMAT "</td>"
-						 "<td class=\"n\">" UINT64_FORMAT "</td></tr>\n",
+						 "<td class=\"n wide\">" UINT64_FORMAT "</td></tr>\n",
 						 feature->evaluations, feature->degraded);
 	}
 	end_table(out, n);
@@ -538,7 +544,7 @@ append_events(StringInfo out, bool tell_all)
 		if (!rsl_event_get(id, &event))
 			continue;
 		rsl_event_texts(&event, &object, &from, &to, &detail);
-		appendStringInfoString(out, "<tr><td>");
+		appendStringInfoString(out, "<tr><td class=\"t\">");
 		append_ago(out, event.at);
 		appendStringInfoString(out, "</td><th scope=\"row\">");
 		rsl_append_html(out, object);
@@ -553,7 +559,7 @@ append_events(StringInfo out, bool tell_all)
 		}
 		if (tell_all && detail[0] != '\0')
 		{
-			appendStringInfoString(out, "<small>");
+			appendStringInfoString(out, "<small class=\"wide\">");
 			rsl_append_html(out, detail);
 			appendStringInfoString(out, "</small>");
 		}
@@ -578,11 +584,13 @@ rsl_append_status_page(StringInfo out, bool tell_all, bool whole)
 	append_head(out, status, since, title.data);
 	append_trouble(out, tell_all);
 	append_load(out);
+	append_checks(out, tell_all);
+	appendStringInfoString(out, "<div class=\"pair\">\n");
 	append_bulkheads(out);
 	append_breakers(out);
-	append_checks(out, tell_all);
 	append_features(out);
 	append_priorities(out);
+	appendStringInfoString(out, "</div>\n");
 	append_events(out, tell_all);
 	if (whole)
 		rsl_status_end(out);
