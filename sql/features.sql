@@ -76,6 +76,8 @@ SELECT name, health_check, breaker, minimum_priority, state FROM shown WHERE nam
 COMMIT;
 SELECT name, state, reason FROM shown WHERE name = 'y';
 SELECT resilience.feature_enabled('y');
+SELECT resilience.set_feature('y', true);
+SELECT resilience.feature_enabled('y');
 DELETE FROM resilience.feature_definitions WHERE name = 'y';
 SELECT resilience.feature_enabled('y');
 
@@ -129,6 +131,7 @@ CREATE TABLE many AS SELECT CASE WHEN i % 2 = 0 THEN 'off' ELSE 'recommendations
 ALTER TABLE many SET (parallel_workers = 2);
 COMMIT;
 ANALYZE many;
+SET parallel_leader_participation = off;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
@@ -136,6 +139,7 @@ EXPLAIN (COSTS OFF) SELECT count(*) FROM many WHERE resilience.feature_enabled(f
 SELECT resilience.reset_statistics();
 SELECT count(*) FROM many WHERE resilience.feature_enabled(f);
 SELECT * FROM counted;
+RESET parallel_leader_participation;
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET min_parallel_table_scan_size;

@@ -8,7 +8,8 @@
  * by the first question after any feature was defined, changed or dropped,
  * which the generation of the published features tells; all other questions
  * neither lock, allocate, read catalogs nor fail.  A name that is not in the
- * table has no feature, and is enabled.
+ * table has no feature, and is enabled.  (About 28 kB for 128 features of one
+ * database.)
  *
  * Calls are counted in that table, and added to the totals when the
  * transaction ends, or after some hundred calls.

@@ -384,6 +384,24 @@ drop_feature(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* One that has expired stays off, whatever is said. */
+static void
+warn_if_expired(const char *name)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+
+	if (rsl_execute_as_owner(RSL_FEATURES_NAME,
+							 "SELECT FROM resilience.feature_definitions "
+							 "WHERE name OPERATOR(pg_catalog.=) $1 "
+							 "AND expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
+							 1, types, values, NULL, NULL) > 0)
+		ereport(NOTICE,
+				(errmsg("feature \"%s\" has expired, and stays off", name),
+				 errhint("SELECT resilience.alter_feature(%s, expires_at => 'infinity');",
+						 quote_literal_cstr(name))));
+}
+
 /*
  * set_feature(name text, enabled boolean, reason text = NULL) returns void
  *
@@ -414,5 +432,7 @@ set_feature(PG_FUNCTION_ARGS)
 	nulls[RSL_FCOL_ENABLED - 1] = false;
 	nulls[RSL_FCOL_REASON - 1] = false;
 	rsl_definition_update(&definitions, values, nulls);
+	if (PG_GETARG_BOOL(1))
+		warn_if_expired(name);
 	PG_RETURN_VOID();
 }

@@ -175,7 +175,7 @@ run_primary(feature_run *run)
 			(errmsg_internal("feature \"%s\": fallback after SQLSTATE %s: %s",
 							 run->name, unpack_sql_state(run->error->sqlerrcode),
 							 run->error->message)));
-	tuplestore_clear(run->rows.store);
+	/* the fallback begins with an empty store: see rows_startup() */
 	return false;
 }
 
