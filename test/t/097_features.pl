@@ -143,6 +143,22 @@ is(enabled('search'), 't', 'switched on it is on');
 wait_for_state('search', 'degraded');
 pass('until its check says otherwise');
 
+# While most checks are cut off they are suspected themselves: nothing follows
+$mon->ok('UPDATE switch SET ok = true');
+wait_for_state('search', 'on');
+$mon->ok(q{SELECT resilience.create_health_check('hangs ' || i, query => 'SELECT pg_sleep(100) IS NOT NULL',
+	check_interval => '1 s', timeout => '100 ms') FROM generate_series(1, 5) i});
+wait_until('five checks were cut off',
+	sub { $mon->value(q{SELECT count(*) FROM resilience.health_checks WHERE name LIKE 'hangs%' AND timeouts_total > 0}) == 5 });
+sleep 0.3;
+$mon->ok('UPDATE switch SET ok = false');
+$runs = runs();
+wait_until('four bad runs', sub { runs() >= $runs + 4 });
+is(feature('search', 'state'), 'on', 'while the checks are suspected a feature stays as it is');
+$mon->ok(q{SELECT resilience.drop_health_check('hangs ' || i) FROM generate_series(1, 5) i});
+wait_for_state('search', 'degraded');
+pass('and follows when they are not any more');
+
 # the same for all features that follow one check
 $mon->ok('UPDATE switch SET ok = true');
 wait_for_state($_, 'on') for qw(search slow stubborn);
