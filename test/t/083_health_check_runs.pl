@@ -166,9 +166,20 @@ by_owner('finds', q{SELECT current_setting('work_mem') <> '64kB'});
 wait_status('finds', 'healthy', 'does not change the next one');
 is($mon->value('SELECT count(*) FROM target'), 0, 'nothing was written');
 
-# Checks of two owners do not share a process
-is($mon->value(q{SELECT count(DISTINCT pid) >= 2 FROM pg_stat_activity WHERE backend_type = 'resilience worker'}), 't',
-	'each owner has its own worker');
+# Checks of two owners do not share a process: what they return is its id
+my %runners;
+create('mine', 'SELECT pg_backend_pid()', warning_threshold => 1e9, check_interval => '1 s');
+$owner->ok(q{SELECT resilience.create_health_check('others', query => 'SELECT pg_backend_pid()',
+	warning_threshold => 1e9, check_interval => '1 s', timeout => '500 ms')});
+my $sampled_until = time() + 4;
+while (time() < $sampled_until)
+{
+	$runners{ $_->[1] // 0 }{ $_->[0] } = 1
+	  for @{ $mon->ok(q{SELECT name, value FROM resilience.health_checks WHERE name IN ('mine', 'others') AND value > 0})->{rows} };
+	sleep 0.2;
+}
+cmp_ok(scalar keys %runners, '>=', 2, 'each owner has its own worker');
+is(scalar(grep { keys %{ $runners{$_} } > 1 } keys %runners), 0, 'which runs nobody else\'s checks');
 $owner->close;
 
 # Limits are for others
