@@ -190,38 +190,38 @@ rsl_detail_copy(const char *text, char *out, size_t room)
  * is more than "numeric" can hold.
  */
 static bool
-is_number(const char *text, size_t length)
+is_number(const char *number, size_t length)
 {
-	const char *end = text + length;
+	const char *end = number + length;
 	const char *exponent;
 
-	if (text < end && *text == '-')
-		text++;
-	if (text == end || !is_digit(*text))
+	if (number < end && *number == '-')
+		number++;
+	if (number == end || !is_digit(*number))
 		return false;
-	if (*text++ == '0' && text < end && is_digit(*text))
+	if (*number++ == '0' && number < end && is_digit(*number))
 		return false;
-	while (text < end && is_digit(*text))
-		text++;
-	if (text < end && *text == '.')
+	while (number < end && is_digit(*number))
+		number++;
+	if (number < end && *number == '.')
 	{
-		text++;
-		if (text == end || !is_digit(*text))
+		number++;
+		if (number == end || !is_digit(*number))
 			return false;
-		while (text < end && is_digit(*text))
-			text++;
+		while (number < end && is_digit(*number))
+			number++;
 	}
-	if (text == end)
+	if (number == end)
 		return true;
-	if (*text != 'e' && *text != 'E')
+	if (*number != 'e' && *number != 'E')
 		return false;
-	text++;
-	if (text < end && (*text == '+' || *text == '-'))
-		text++;
-	exponent = text;
-	while (text < end && is_digit(*text))
-		text++;
-	return text == end && text > exponent && text - exponent <= 3;
+	number++;
+	if (number < end && (*number == '+' || *number == '-'))
+		number++;
+	exponent = number;
+	while (number < end && is_digit(*number))
+		number++;
+	return number == end && number > exponent && number - exponent <= 3;
 }
 
 static bool

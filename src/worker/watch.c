@@ -38,29 +38,29 @@
 #define WAITING_LOOKS	3
 
 /* Counters that only grow, until they are reset. */
-typedef struct counter
+typedef struct watched_counter
 {
 	uint64		last;
 	uint64		grown;			/* since the last look */
 	uint64		total;			/* since it is so */
-} counter;
+} watched_counter;
 
 /* What is so for a while: saturated, or shedding. */
-typedef struct condition
+typedef struct watched_condition
 {
 	pg_atomic_uint64 *since;	/* in shared memory; 0 = it is not so */
 	int64		last_us;		/* when it was so last */
-} condition;
+} watched_condition;
 
 typedef struct watched_bulkhead
 {
 	uint32		uid;
-	condition	saturated;
+	watched_condition saturated;
 	int			waits;			/* so many looks in a row */
-	counter		statements;		/* refused, preempted */
-	counter		timed_out;
-	counter		budget;
-	counter		connections;
+	watched_counter statements; /* refused, preempted */
+	watched_counter timed_out;
+	watched_counter budget;
+	watched_counter connections;
 } watched_bulkhead;
 
 static watched_bulkhead *bulkheads = NULL;
@@ -70,15 +70,15 @@ static bool first_look = true;	/* of this process */
 static struct
 {
 	bool		known;
-	condition	shedding;
-	counter		shed;
-	counter		timed_out;
-	counter		preempted;
-	counter		connections;
+	watched_condition shedding;
+	watched_counter shed;
+	watched_counter timed_out;
+	watched_counter preempted;
+	watched_counter connections;
 }			shedder;
 
 static void
-count(counter *c, uint64 now)
+count(watched_counter *c, uint64 now)
 {
 	c->grown = now >= c->last ? now - c->last : now;
 	c->total += c->grown;
@@ -87,7 +87,7 @@ count(counter *c, uint64 now)
 
 /* What was before is nobody's concern. */
 static void
-begin(counter *c, uint64 now)
+begin(watched_counter *c, uint64 now)
 {
 	c->last = now;
 	c->grown = c->total = 0;
@@ -98,7 +98,7 @@ begin(counter *c, uint64 now)
  * has ended, and since when it was so.
  */
 static int
-follow(condition *condition, bool met, int64 now_us, TimestampTz *since)
+follow(watched_condition *condition, bool met, int64 now_us, TimestampTz *since)
 {
 	*since = (TimestampTz) pg_atomic_read_u64(condition->since);
 	if (met)
