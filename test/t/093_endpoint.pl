@@ -113,6 +113,38 @@ is($names{postgres}, qq("quoted" <b>\\ caf\x{e9}\x{1}\n), 'a name with everythin
 is($names{latin}, qq("quoted" <b>\\ caf\x{fffd}\x{1}), 'what is no UTF-8 is replaced');
 like(get($at, '/metrics')->{body}, qr/^resilience_bulkhead_max_running\{database="postgres",bulkhead="\\"quoted\\" <b>\\\\ caf\xc3\xa9\x01\\n"\} 5$/m, 'as a label');
 my $page = get($at, '/status')->{body};
+# Prometheus can read it: a family's numbers stand together after its help and
+# type, and no series comes twice
+{
+	my (%seen, %series, $family, $type);
+	my @wrong;
+
+	for my $line (split /\n/, get($at, '/metrics')->{body})
+	{
+		if ($line =~ /^# HELP (resilience_[a-z_]+) \S.*\.$/)
+		{
+			push @wrong, "$line: twice" if $seen{$1}++;
+			($family, $type) = ($1, undef);
+		}
+		elsif ($line =~ /^# TYPE (\S+) (gauge|counter)$/)
+		{
+			push @wrong, $line if $1 ne $family || $type;
+			$type = $2;
+			push @wrong, "$line: name and type" if ($type eq 'counter') != ($family =~ /_total$/ ? 1 : 0);
+		}
+		elsif ($line =~ /^(\w+(?:\{(?:[a-z_]+="(?:[^"\\]|\\["\\n])*",?)+\})?) (-?[0-9.]+(?:e[-+]?\d+)?|NaN|[-+]Inf)$/)
+		{
+			my $name = $1;
+
+			push @wrong, "$line: twice" if $series{$name}++;
+			push @wrong, "$line: out of place" if !$type || $name !~ /^\Q$family\E(\{|$)/;
+		}
+		else { push @wrong, $line }
+	}
+	is(join("\n", @wrong), '', 'metrics are in the exposition format');
+	cmp_ok(scalar keys %series, '>', 60, 'and many');
+}
+
 like($page, qr/&quot;quoted&quot; &lt;b&gt;\\ caf\xc3\xa9/, 'as HTML');
 unlike($page, qr/<b>\\/, 'and only so');
 $latin->close;
