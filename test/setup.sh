@@ -48,7 +48,7 @@ browser=
 [ -n "${RSL_NO_BROWSER:-}" ] || browser=chromium
 case $purpose in
 	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser" ;;
-	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl" ;;
+	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev curl haproxy perl" ;;
 	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl valgrind pgbouncer" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;
 	*)

@@ -438,6 +438,121 @@ state_after() {
 	echo $((($(date +%s%N) - $2) / 1000000))
 }
 
+# A second pair: a primary and its standby, each with a health endpoint, and
+# HAProxy in front of both.  It asks the endpoints, not the servers.
+pair() {
+	local port_a port_b
+	port_a=$(free_port)
+	RSL_PORT[endpoint_a]=$port_a
+	port_b=$(free_port)
+	RSL_PORT[endpoint_b]=$port_b
+	RSL_PORT[front]=$(free_port)
+	start_cluster a "max_connections = 40" "wal_level = replica" "log_min_messages = fatal" \
+		"shared_preload_libraries = 'resilience'" "resilience.http_listen = '127.0.0.1:$port_a'"
+	RSL_PORT[b]=$(free_port)
+	on a as_server pg_basebackup -h "$RSL_TMP" -D "$RSL_TMP/b" -R -c fast
+	printf '%s\n' "port = ${RSL_PORT[b]}" "resilience.http_listen = '127.0.0.1:$port_b'" |
+		as_server tee -a "$RSL_TMP/b/postgresql.conf" >/dev/null
+	launch_cluster b
+	# the front asks for a TCP connection to PostgreSQL's own port
+	cat >"$RSL_TMP/haproxy.cfg" <<-CFG
+		defaults
+		  mode tcp
+		  timeout connect 2s
+		  timeout client 60s
+		  timeout server 60s
+		listen readers
+		  bind 127.0.0.1:${RSL_PORT[front]}
+		  option httpchk GET /health
+		  http-check expect status 200
+		  default-server inter 200ms fall 2 rise 2 on-marked-down shutdown-sessions
+		  server a unix@$RSL_TMP/.s.PGSQL.${RSL_PORT[a]} check addr 127.0.0.1 port $port_a
+		  server b unix@$RSL_TMP/.s.PGSQL.${RSL_PORT[b]} check addr 127.0.0.1 port $port_b backup
+	CFG
+	background haproxy -db -f "$RSL_TMP/haproxy.cfg" >"$RSL_TMP/haproxy.out" 2>&1
+	on a psql -X -q -v ON_ERROR_STOP=1 <<-SQL
+		CREATE EXTENSION resilience;
+		CREATE ROLE app LOGIN;
+		CREATE TABLE bestseller AS SELECT 'a book that many buy'::text AS title;
+		GRANT SELECT ON bestseller TO app;
+		GRANT EXECUTE ON FUNCTION resilience.run_feature TO app;
+	SQL
+}
+
+health_of() { curl -s -m 2 -o "$RSL_TMP/health.json" -w '%{http_code}' "http://127.0.0.1:${RSL_PORT[endpoint_$1]}/health" || true; }
+reader() {
+	PGHOST=127.0.0.1 PGPORT=${RSL_PORT[front]} psql -X -q -At -U app -d postgres -c \
+		"SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" 2>&1 || true
+}
+recommendation() {
+	# a session that was there before: all others are taken
+	printf '%s\n' "SELECT title FROM resilience.run_feature('recommendations', 'SELECT ''a book chosen for you''::text') AS t(title text);" >&"$SHOPPER_IN"
+	local line=
+	read -r -t 5 line <&"$SHOPPER_OUT" || true
+	printf '%s' "$line"
+}
+
+# wait_for SECONDS TEXT COMMAND...: until it prints TEXT; the time in ms
+wait_for() {
+	local begun seconds=$1 wanted=$2
+	shift 2
+	begun=$(date +%s%N)
+	until [[ $("$@") == "$wanted" ]]; do
+		(($(date +%s%N) - begun > seconds * 1000000000)) && break
+		sleep 0.05
+	done
+	echo $((($(date +%s%N) - begun) / 1000000))
+}
+
+scene_health() {
+	local i moved back leak leaks=()
+	title "5. A leak takes all connections: the server says that it is not well, HAProxy moves the readers, a feature steps back."
+	step "start a primary and its standby, each with a health endpoint, and HAProxy in front" pair
+	say "" "postgres=# SELECT resilience.create_health_check('room', 'connections', critical => true, check_interval => '1 s', timeout => '500 ms', failure_threshold => 2);" \
+		"postgres=# SELECT resilience.create_feature('recommendations', health_check => 'room', min_degraded_duration => '2 s'," \
+		"             fallback_sql => 'SELECT title FROM bestseller', success_threshold => 2, failure_threshold => 2);"
+	on a psql -X -q -v ON_ERROR_STOP=1 \
+		-c "SELECT resilience.create_health_check('room', 'connections', critical => true, check_interval => '1 s', timeout => '500 ms', failure_threshold => 2)" \
+		-c "SELECT resilience.create_feature('recommendations', health_check => 'room', min_degraded_duration => '2 s', fallback_sql => 'SELECT title FROM public.bestseller', success_threshold => 2, failure_threshold => 2)" >/dev/null
+	wait_for 15 200 health_of a >/dev/null
+	wait_for 15 200 health_of b >/dev/null
+	coproc SHOPPER { exec_on a psql -X -q -At -U app -d postgres 2>&1; }
+	# shellcheck disable=SC2153
+	exec {SHOPPER_OUT}<&"${SHOPPER[0]}" {SHOPPER_IN}>&"${SHOPPER[1]}"
+	wait_for 15 primary reader >/dev/null
+	say "" "GET /health of the primary: $(health_of a), of the standby: $(health_of b)   readers reach the $(reader)   recommendations: $(recommendation)"
+	expect "readers do not reach the primary" "$([[ $(reader) == primary ]] && echo 1 || echo 0)"
+	leak=$(date +%s%N)
+	# as many as are let in
+	for i in {1..40}; do
+		background exec_on a psql -X -q -U app -d postgres -c "SELECT pg_sleep(60)" >/dev/null 2>&1
+		leaks+=("$RSL_LAST_PID")
+	done
+	wait_for 20 standby reader >/dev/null
+	moved=$((($(date +%s%N) - leak) / 1000000))
+	wait_for 20 "a book that many buy" recommendation >/dev/null
+	say "" "somebody opens connections and never closes them:" \
+		"GET /health of the primary: $(health_of a) (no connection is free, and it answers), of the standby: $(health_of b)   readers reach the $(reader), $moved ms after the leak began   recommendations: $(recommendation)"
+	expect "HAProxy did not move the readers" "$([[ $(reader) == standby ]] && echo 1 || echo 0)"
+	expect "the feature did not step back" "$([[ $(recommendation) == "a book that many buy" ]] && echo 1 || echo 0)"
+	say "" "\$ curl http://127.0.0.1:${RSL_PORT[endpoint_a]}/health"
+	health_of a >/dev/null
+	cut -c1-400 "$RSL_TMP/health.json" | sed 's/^/      /'
+	# connections are kept for superusers
+	on a psql -X -q -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'" >/dev/null
+	for i in "${leaks[@]}"; do end_background "$i"; done
+	back=$(date +%s%N)
+	wait_for 30 primary reader >/dev/null
+	wait_for 30 "a book chosen for you" recommendation >/dev/null
+	say "" "the leak ends, and all is back after $((($(date +%s%N) - back) / 1000000)) ms: readers reach the $(reader), recommendations: $(recommendation)"
+	on a psql -X -q --pset=footer=off --pset=null=- -c "SELECT id, kind, object, from_state, to_state FROM resilience.events ORDER BY id" 2>&1 |
+		tee -a "$RSL_TMP/views.txt" | sed '/^$/d; s/^/      /'
+	expect "readers did not come back" "$([[ $(reader) == primary ]] && echo 1 || echo 0)"
+	expect "the feature did not come back" "$([[ $(recommendation) == "a book chosen for you" ]] && echo 1 || echo 0)"
+	exec {SHOPPER_IN}>&- {SHOPPER_OUT}<&-
+	row "all connections of the primary taken: readers" "fail" "go on, $moved ms"
+}
+
 # --- the table -------------------------------------------------------------
 
 row() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$RSL_TMP/table.tsv"; }
@@ -474,6 +589,7 @@ main() {
 	scene_priority
 	scene_bulkhead
 	scene_breaker
+	scene_health
 	table
 	keep
 	say "$((SECONDS - BEGUN)) s in all."
