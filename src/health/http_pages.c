@@ -231,6 +231,7 @@ static const struct
 	const char *path;
 	void		(*page) (const rsl_http_request *request, rsl_http_answer *answer);
 }			pages[] =
+
 {
 	{"/", home_page},
 	{"/health", health_page},

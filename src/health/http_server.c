@@ -51,19 +51,19 @@ bool		rsl_http_built = true;
 static struct
 {
 	void	   *handle;
-	__typeof__(MHD_start_daemon) *start_daemon;
-	__typeof__(MHD_stop_daemon) *stop_daemon;
-	__typeof__(MHD_run) *run;
-	__typeof__(MHD_get_timeout) *get_timeout;
-	__typeof__(MHD_get_daemon_info) *get_daemon_info;
-	__typeof__(MHD_get_connection_info) *get_connection_info;
-	__typeof__(MHD_lookup_connection_value) *lookup_connection_value;
-	__typeof__(MHD_lookup_connection_value_n) *lookup_connection_value_n;
-	__typeof__(MHD_create_response_from_buffer) *create_response;
-	__typeof__(MHD_add_response_header) *add_response_header;
-	__typeof__(MHD_queue_response) *queue_response;
-	__typeof__(MHD_destroy_response) *destroy_response;
-	__typeof__(MHD_set_panic_func) *set_panic_func;
+				__typeof__(MHD_start_daemon) * start_daemon;
+				__typeof__(MHD_stop_daemon) * stop_daemon;
+				__typeof__(MHD_run) * run;
+				__typeof__(MHD_get_timeout) * get_timeout;
+				__typeof__(MHD_get_daemon_info) * get_daemon_info;
+				__typeof__(MHD_get_connection_info) * get_connection_info;
+				__typeof__(MHD_lookup_connection_value) * lookup_connection_value;
+				__typeof__(MHD_lookup_connection_value_n) * lookup_connection_value_n;
+				__typeof__(MHD_create_response_from_buffer) * create_response;
+				__typeof__(MHD_add_response_header) * add_response_header;
+				__typeof__(MHD_queue_response) * queue_response;
+				__typeof__(MHD_destroy_response) * destroy_response;
+				__typeof__(MHD_set_panic_func) * set_panic_func;
 }			library;
 
 /* One connection. */
@@ -216,7 +216,7 @@ end_old_connections(void)
 		if (left <= 0)
 		{
 			shutdown(connections[i].socket, SHUT_RDWR);
-			connections[i].since = now;	/* once is enough for a while */
+			connections[i].since = now; /* once is enough for a while */
 			pg_atomic_fetch_add_u64(&rsl_endpoint->cut_off, 1);
 			left = max_age;
 		}

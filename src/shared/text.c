@@ -44,7 +44,8 @@ rsl_append_json_string(StringInfo out, const char *text)
 
 		if (c >= 0x80)
 		{
-			text += append_wide(out, text);
+			text	  +=append_wide(out, text);
+
 			continue;
 		}
 		if (c == '"' || c == '\\')
@@ -53,7 +54,7 @@ rsl_append_json_string(StringInfo out, const char *text)
 			appendStringInfo(out, "\\u%04x", c);
 		else
 			appendStringInfoChar(out, c);
-		text++;
+		text	  ++;
 	}
 	appendStringInfoChar(out, '"');
 }
@@ -67,7 +68,8 @@ rsl_append_html(StringInfo out, const char *text)
 
 		if (c >= 0x80)
 		{
-			text += append_wide(out, text);
+			text	  +=append_wide(out, text);
+
 			continue;
 		}
 		switch (c)
@@ -94,7 +96,7 @@ rsl_append_html(StringInfo out, const char *text)
 				else
 					appendStringInfoChar(out, c);
 		}
-		text++;
+		text	  ++;
 	}
 }
 
@@ -107,7 +109,8 @@ rsl_append_label_value(StringInfo out, const char *text)
 
 		if (c >= 0x80)
 		{
-			text += append_wide(out, text);
+			text	  +=append_wide(out, text);
+
 			continue;
 		}
 		if (c == '\n')
@@ -119,7 +122,7 @@ rsl_append_label_value(StringInfo out, const char *text)
 		}
 		else
 			appendStringInfoChar(out, c);
-		text++;
+		text	  ++;
 	}
 }
 
@@ -131,7 +134,7 @@ rsl_append_time(StringInfo out, TimestampTz at)
 	time_t		seconds = (time_t) ((at - fraction) / USECS_PER_SEC) +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 	struct tm	tm;
-	char		text[32];
+	char text[	32];
 
 	if (gmtime_r(&seconds, &tm) == NULL ||
 		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
