@@ -20,14 +20,14 @@
  * length of what was read.
  */
 static int
-append_wide(StringInfo out, const char *text)
+append_wide(StringInfo out, const char *string)
 {
-	int			length = pg_utf_mblen((const unsigned char *) text);
+	int			length = pg_utf_mblen((const unsigned char *) string);
 
-	if (strnlen(text, length) == length &&
-		pg_utf8_islegal((const unsigned char *) text, length))
+	if (strnlen(string, length) == length &&
+		pg_utf8_islegal((const unsigned char *) string, length))
 	{
-		appendBinaryStringInfo(out, text, length);
+		appendBinaryStringInfo(out, string, length);
 		return length;
 	}
 	appendBinaryStringInfo(out, REPLACEMENT, 3);
@@ -35,17 +35,16 @@ append_wide(StringInfo out, const char *text)
 }
 
 void
-rsl_append_json_string(StringInfo out, const char *text)
+rsl_append_json_string(StringInfo out, const char *string)
 {
 	appendStringInfoChar(out, '"');
-	while (*text)
+	while (*string)
 	{
-		unsigned char c = (unsigned char) *text;
+		unsigned char c = (unsigned char) *string;
 
 		if (c >= 0x80)
 		{
-			text	  +=append_wide(out, text);
-
+			string += append_wide(out, string);
 			continue;
 		}
 		if (c == '"' || c == '\\')
@@ -54,22 +53,21 @@ rsl_append_json_string(StringInfo out, const char *text)
 			appendStringInfo(out, "\\u%04x", c);
 		else
 			appendStringInfoChar(out, c);
-		text	  ++;
+		string++;
 	}
 	appendStringInfoChar(out, '"');
 }
 
 void
-rsl_append_html(StringInfo out, const char *text)
+rsl_append_html(StringInfo out, const char *string)
 {
-	while (*text)
+	while (*string)
 	{
-		unsigned char c = (unsigned char) *text;
+		unsigned char c = (unsigned char) *string;
 
 		if (c >= 0x80)
 		{
-			text	  +=append_wide(out, text);
-
+			string += append_wide(out, string);
 			continue;
 		}
 		switch (c)
@@ -96,21 +94,20 @@ rsl_append_html(StringInfo out, const char *text)
 				else
 					appendStringInfoChar(out, c);
 		}
-		text	  ++;
+		string++;
 	}
 }
 
 void
-rsl_append_label_value(StringInfo out, const char *text)
+rsl_append_label_value(StringInfo out, const char *string)
 {
-	while (*text)
+	while (*string)
 	{
-		unsigned char c = (unsigned char) *text;
+		unsigned char c = (unsigned char) *string;
 
 		if (c >= 0x80)
 		{
-			text	  +=append_wide(out, text);
-
+			string += append_wide(out, string);
 			continue;
 		}
 		if (c == '\n')
@@ -122,7 +119,7 @@ rsl_append_label_value(StringInfo out, const char *text)
 		}
 		else
 			appendStringInfoChar(out, c);
-		text	  ++;
+		string++;
 	}
 }
 
@@ -134,13 +131,13 @@ rsl_append_time(StringInfo out, TimestampTz at)
 	time_t		seconds = (time_t) ((at - fraction) / USECS_PER_SEC) +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 	struct tm	tm;
-	char text[	32];
+	char		string[32];
 
 	if (gmtime_r(&seconds, &tm) == NULL ||
-		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+		strftime(string, sizeof(string), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
 	{
 		appendStringInfoString(out, "9999-12-31T23:59:59.999Z");
 		return;
 	}
-	appendStringInfo(out, "%s.%03dZ", text, (int) (fraction / 1000));
+	appendStringInfo(out, "%s.%03dZ", string, (int) (fraction / 1000));
 }

@@ -17,13 +17,13 @@
 #include "lib/stringinfo.h"
 
 /* With the quotes around it. */
-extern void rsl_append_json_string(StringInfo out, const char *text);
+extern void rsl_append_json_string(StringInfo out, const char *string);
 
 /* Without: between tags, or within the quotes of an attribute. */
-extern void rsl_append_html(StringInfo out, const char *text);
+extern void rsl_append_html(StringInfo out, const char *string);
 
 /* The value of a label in Prometheus' exposition format, without quotes. */
-extern void rsl_append_label_value(StringInfo out, const char *text);
+extern void rsl_append_label_value(StringInfo out, const char *string);
 
 /* 2026-11-25T18:48:30.123Z */
 extern void rsl_append_time(StringInfo out, TimestampTz at);
