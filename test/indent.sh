@@ -59,31 +59,42 @@ case $bin in
 		;;
 esac
 
-# PostgreSQL's types, ours, and the C library's that we use.
+# The names of types that files define.
+types_of()
 {
-	cat "${typedefs[-1]}"
-	printf '%s\n' {u,}int{8,16,32,64}_t {u,}intptr_t pthread_t PGconn PGresult
 	perl -0777 -ne 's{/\*.*?\*/}{}gs;
 		print "$_\n" foreach /^typedef\s+(?:struct|union|enum)\s+\w+\s+(\w+);/mg,
 		  /^typedef\s+(?:struct|union|enum)\b[^{;]*\{.*?^\}\s*(?:\w+\(.*?\)\s*)?(\w+);/msg,
 		  /^typedef\s+[\w\s*]+\(\*\s*(\w+)\)/mg,
-		  /^typedef\s+[\w\s*]*?(\w+)(?:\[\w*\])?;/mg' src/*.[ch] src/*/*.[ch] test/*/*.[ch]
-} | sort -u >"$work/typedefs"
+		  /^typedef\s+[\w\s*]*?(\w+)(?:\[\w*\])?;/mg' "$@"
+}
+
+# PostgreSQL's types, those of our headers, and the C library's that we use.  A
+# type that a .c file makes for itself is one in that file only: its name may
+# be a variable elsewhere.  So is "text" here, nearly always.
+{
+	grep -vx text "${typedefs[-1]}"
+	printf '%s\n' {u,}int{8,16,32,64}_t {u,}intptr_t pthread_t PGconn PGresult
+	types_of src/*.h src/*/*.h test/*/*.h
+} | sort -u >"$work/shared_types"
 
 # pgindent leaves its scratch files in the current directory.
 root=$PWD
-pgindent()
+pgindent() # OPTION ... FILE
 {
+	types_of "${@: -1}" | sort -u - "$work/shared_types" >"$work/typedefs"
 	(cd "$work" && perl "$bin/pgindent" --indent="$indent" --typedefs="$work/typedefs" "$@")
 }
 
 if [ -z "$check" ]; then
-	pgindent "${files[@]/#/$root/}"
+	for file in "${files[@]}"; do pgindent "$root/$file"; done
 	exit
 fi
 
 status=0
-pgindent --check --diff "${files[@]/#/$root/}" >"$work/diff" || status=1
+for file in "${files[@]}"; do
+	pgindent --check --diff "$root/$file" || status=1
+done >"$work/diff"
 sed "s,^--- $root/,--- ," "$work/diff"
 for file in "${files[@]}"; do
 	expand -t 4 "$file" | awk -v file="$file" \

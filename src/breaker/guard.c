@@ -222,8 +222,8 @@ settle(rsl_guard *guard, rsl_call_outcome outcome, int sqlstate,
 		settle(guard->trial, outcome, sqlstate, message);
 	unlink_guard(guard);
 
-	slow = outcome !=RSL_CALL_NEITHER &&
-				guard->busy_us >= guard->policy->config.slow_call_us;
+	slow = outcome != RSL_CALL_NEITHER &&
+		guard->busy_us >= guard->policy->config.slow_call_us;
 
 	/* it was counted as a slow one while it was hanging */
 	if (slow && rsl_my_board &&

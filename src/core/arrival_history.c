@@ -277,13 +277,13 @@ static void
 widen(rsl_history_record *record)
 {
 	if (record->query != RSL_HISTORY_NO_QUERY)
-		record	  ->query = RSL_HISTORY_NO_QUERY;
+		record->query = RSL_HISTORY_NO_QUERY;
 
 	else if (record->kind < RSL_HISTORY_ANY_COMMAND)
-		record	  ->kind = RSL_HISTORY_ANY_COMMAND;
+		record->kind = RSL_HISTORY_ANY_COMMAND;
 
 	else
-		record	  ->identity = RSL_HISTORY_OTHER;
+		record->identity = RSL_HISTORY_OTHER;
 }
 
 static bool
@@ -543,7 +543,7 @@ goes_on_quietly(rsl_history *history, const rsl_history_tick *tick)
 			!same_group(&list[i], record) ||
 			list[i].running != record->running ||
 			list[i].most != record->most ||
-			(list[i].arrivals | record->arrivals) !=0 ||
+			(list[i].arrivals | record->arrivals) != 0 ||
 			list[i].running_ticks > UINT32_MAX / 2)
 			return false;
 	}
@@ -573,9 +573,9 @@ rsl_history_add(rsl_history *history, int64_t begin_us, int64_t end_us,
 	{
 		rsl_history_record *record = &tick->records[i];
 
-		record	  ->then = record->most = record->running;
-		record	  ->running_ticks = record->running;
-		record	  ->arrived = (uint8_t) clamp(record->arrivals, 0, 255);
+		record->then = record->most = record->running;
+		record->running_ticks = record->running;
+		record->arrived = (uint8_t) clamp(record->arrivals, 0, 255);
 	}
 	n = tick->nrecords = fold(tick->records, tick->nrecords, RSL_HISTORY_GROUPS);
 

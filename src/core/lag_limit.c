@@ -35,11 +35,11 @@ rsl_parse_lag_limit(const char *text, rsl_lag_limit *limit)
 	const char *digits = text;
 	int64_t		value = 0;
 
-	while (*text >='0' && *text <='9')
+	while (*text >= '0' && *text <= '9')
 	{
 		if (value > (INT64_MAX - 9) / 10)
 			return false;
-		value = value * 10 + (*text ++- '0');
+		value = value * 10 + (*text++ - '0');
 	}
 	if (text == digits)
 		return false;

@@ -25,11 +25,11 @@ parse_port(const char *text)
 
 	if (*text == '\0')
 		return 0;
-	for (; *text; text ++)
+	for (; *text; text++)
 	{
-		if (*text <'0' || *text >'9')
+		if (*text < '0' || *text > '9')
 			return 0;
-		port = port * 10 + (*text -'0');
+		port = port * 10 + (*text - '0');
 		if (port > 65535)
 			return 0;
 	}

@@ -294,10 +294,10 @@ skip_line(const char *text, size_t pos, size_t end)
 static size_t
 skip_quoted(const char *text, size_t pos, size_t end, char quote)
 {
-	const char *closing = memchr(text +pos, quote, end - pos);
+	const char *closing = memchr(text + pos, quote, end - pos);
 
 	/* a doubled quote ends one and begins another: the same to us */
-	return closing ? (size_t) (closing - text) +1 : end;
+	return closing ? (size_t) (closing - text) + 1 : end;
 }
 
 /* The same for E'', which goes on if another literal follows on a new line. */
@@ -362,7 +362,7 @@ skip_dollar(const char *text, size_t pos, size_t end)
 	/* a part that is alike has no other dollar sign: no need to go back */
 	while (end - pos >= mark)
 	{
-		const char *dollar = memchr(text +pos, '$', end - pos);
+		const char *dollar = memchr(text + pos, '$', end - pos);
 		size_t		alike = 1;
 
 		if (dollar == NULL)
@@ -398,11 +398,11 @@ has_comment(const char *text, size_t pos, size_t end)
 {
 	while (pos < end)
 	{
-		const char *slash = memchr(text +pos, '/', end - pos);
+		const char *slash = memchr(text + pos, '/', end - pos);
 
 		if (slash == NULL)
 			return false;
-		pos = (size_t) (slash - text) +1;
+		pos = (size_t) (slash - text) + 1;
 		if (pos < end && text[pos] == '*')
 			return true;
 	}

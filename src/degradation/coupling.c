@@ -58,7 +58,10 @@ typedef struct finding
 	char		pairs[RSL_EVENT_TEXT_LEN];
 } finding;
 
-static void pg_attribute_printf(2, 3)
+static void set_reason(finding *found, const char *format,...) pg_attribute_printf(2, 3);
+static void set_pairs(finding *found, const char *format,...) pg_attribute_printf(2, 3);
+
+static void
 set_reason(finding *found, const char *format,...)
 {
 	va_list		args;
@@ -68,7 +71,7 @@ set_reason(finding *found, const char *format,...)
 	va_end(args);
 }
 
-static void pg_attribute_printf(2, 3)
+static void
 set_pairs(finding *found, const char *format,...)
 {
 	va_list		args;

@@ -87,7 +87,7 @@ make_wait_set(int epoll_fd)
 static void
 complain(const char *what, const char *why, const char *hint)
 {
-	char text[	RSL_ENDPOINT_MESSAGE_LEN];
+	char		text[RSL_ENDPOINT_MESSAGE_LEN];
 	char		all[sizeof(complaint)];
 
 	snprintf(text, sizeof(text), "%s: %s", what, why);
@@ -183,7 +183,7 @@ rsl_endpoint_main(Datum arg)
 	ConfigReloadPending = true;
 	for (;;)
 	{
-		WaitEvent event;
+		WaitEvent	event;
 		int64		now = rsl_now_us();
 		long		timeout = BEAT_MS;
 		long		next;
@@ -295,14 +295,14 @@ rsl_keep_endpoint(void)
 
 	strlcpy(worker.bgw_name, "resilience endpoint", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "resilience endpoint", BGW_MAXLEN);
-	worker.		bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker.		bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.		bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
 
 	strlcpy(worker.bgw_library_name, "resilience",
 			sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "rsl_endpoint_main", BGW_MAXLEN);
-	worker.		bgw_notify_pid = MyProcPid;
+	worker.bgw_notify_pid = MyProcPid;
 
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{

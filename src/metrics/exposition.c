@@ -29,7 +29,7 @@ typedef struct exposition
 static void
 append_value(StringInfo out, double value)
 {
-	char text[	DOUBLE_SHORTEST_DECIMAL_LEN];
+	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
 
 	if (isnan(value))
 		appendStringInfoString(out, "NaN");

@@ -24,7 +24,7 @@
 static bool
 has_comment(const char *text, int length)
 {
-	const char *end = length > 0 ? text +length : NULL;
+	const char *end = length > 0 ? text + length : NULL;
 
 	for (;;)
 	{
@@ -32,7 +32,7 @@ has_comment(const char *text, int length)
 
 		if (text == NULL)
 			return false;
-		text	  ++;
+		text++;
 
 		if (text == end)
 			return false;
@@ -63,7 +63,7 @@ rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 
 	part.from = rsl_statement_scan_start(location);
 	part.start = location;
-	maybe = has_comment(text +part.from,
+	maybe = has_comment(text + part.from,
 						length > 0 ? location - (int) part.from + length : 0);
 	if (length > 0)
 	{
@@ -73,13 +73,13 @@ rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 		part.length = end;
 		if (text[end] != '\0')
 		{
-			part.length += strnlen(text +end, MAX_BEHIND);
+			part.length += strnlen(text + end, MAX_BEHIND);
 			/* only if there is no other statement, but the lexer sees to it */
-			maybe = maybe || memchr(text +end, '*', part.length - end) != NULL;
+			maybe = maybe || memchr(text + end, '*', part.length - end) != NULL;
 		}
 	}
 	else if (maybe)
-		part.end = part.length = part.from + strlen(text +part.from);
+		part.end = part.length = part.from + strlen(text + part.from);
 	if (!maybe)
 		return 0;
 	return rsl_tags_find(&part, tags, ntags);

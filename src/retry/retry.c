@@ -63,7 +63,7 @@ typedef struct retry_call
 	rsl_retry_budget *budget;	/* NULL = none */
 	MemoryContext context;		/* of the call: outlives transactions */
 	MemoryContext error_context;	/* of the last error */
-	rsl_row_receiver *rows;			/* retry_query() */
+	rsl_row_receiver *rows;		/* retry_query() */
 	bool		transaction;	/* retry_transaction() */
 	SavedTransactionCharacteristics characteristics;
 	bool		worked_before;	/* before the first attempt */

@@ -490,7 +490,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 		pg_atomic_fetch_add_u64(&breaker->slow, 1);
 	if (sqlstate == ERRCODE_CALL_TIMED_OUT)
 		pg_atomic_fetch_add_u64(&breaker->timed_out, 1);
-	if (!counted && outcome !=RSL_CALL_NEITHER)
+	if (!counted && outcome != RSL_CALL_NEITHER)
 		pg_atomic_fetch_add_u64(&breaker->superseded, 1);
 	if (change.any)
 	{

@@ -308,7 +308,7 @@ transaction_callback(XactEvent event, void *arg)
 			if (rsl_admitted && utility_depth == 0)
 			{
 				if (unlikely(rsl_budget_is_open))
-					rsl_budget_settle(event !=XACT_EVENT_ABORT);
+					rsl_budget_settle(event != XACT_EVENT_ABORT);
 				rsl_session_end_transaction();
 			}
 

@@ -60,7 +60,7 @@ statement_key(const rsl_statement *statement)
 	length = strlen(text);
 	if (stmt->stmt_location > 0 && (Size) stmt->stmt_location < length)
 	{
-		text	  +=stmt->stmt_location;
+		text += stmt->stmt_location;
 
 		length -= stmt->stmt_location;
 	}

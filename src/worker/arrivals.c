@@ -102,7 +102,7 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 								   RSL_HISTORY_CONNECTIONS, 0);
 
 		if (!first_look)
-			record	  ->arrivals++;
+			record->arrivals++;
 	}
 	else
 	{
@@ -110,7 +110,7 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 		record = rsl_history_group(tick, seen->connected_as,
 								   RSL_HISTORY_CONNECTIONS, 0);
 	}
-	record	  ->running++;
+	record->running++;
 
 	/* they restart at zero when the session's bulkheads change */
 	arrivals = admitted >= seen->admitted ? admitted - seen->admitted : admitted;
@@ -140,8 +140,8 @@ look_at_session(rsl_history *history, rsl_history_tick *tick,
 	}
 	record = rsl_history_group(tick, seen->works_as, session->command,
 							   seen->query);
-	record	  ->arrivals += arrivals;
-	record	  ->running += running ? 1 : 0;
+	record->arrivals += arrivals;
+	record->running += running ? 1 : 0;
 }
 
 /* All that was admitted since the start. */

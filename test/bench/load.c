@@ -533,7 +533,7 @@ conn_send(Conn *c)
 		{
 			/* replace the first :x */
 			const char *mark = strstr(sql, ":x");
-			char text[	8192];
+			char		text[8192];
 
 			if (mark)
 				snprintf(text, sizeof(text), "%.*s%s%s", (int) (mark - sql), sql, number, mark + 2);

@@ -67,7 +67,7 @@ capacity(int cores, const sim_workload *load, double n)
 
 	/* how many would be runnable, and how many wait for the lock */
 	bounds[0] = free_run;
-	runnable = n * (load->cpu + load->lock) /once;
+	runnable = n * (load->cpu + load->lock) / once;
 	bounds[1] = cores / (load->cpu + load->lock) /
 		(1 + fmin(load->thrash * fmax(0, runnable - cores) / cores, WORST));
 	bounds[2] = INFINITY;
@@ -138,7 +138,7 @@ serve(sim_server *s, int limit, random_source *random, rsl_limit_sample *sample)
 		blocked = fmax(0, fmin(s->running - x * (load->cpu + load->wait + load->lock),
 							   s->running * 0.98));
 	/* what is short of a core is not blocked */
-	if (x * (load->cpu + load->lock) >0.95 * s->cores)
+	if (x * (load->cpu + load->lock) > 0.95 * s->cores)
 		blocked = 0;
 
 	s->now += (int64_t) (TICK * 1e6);

@@ -145,8 +145,8 @@ test_sums(size_t size, int ngroups, int ticks)
 
 			record = rsl_history_group(&tick, identity, random_below(&source, 3),
 									   random_below(&source, ngroups) % 7);
-			record	  ->arrivals++;
-			record	  ->running++;
+			record->arrivals++;
+			record->running++;
 
 			arrivals++;
 			running++;
@@ -341,7 +341,7 @@ simulate(const load *load, int limit, int max_waiting, double max_wait,
 				next = i;
 		}
 		now = at[next];
-		while (record &&tick <= now && tick <= load->seconds)
+		while (record && tick <= now && tick <= load->seconds)
 		{
 			rsl_history_tick t;
 			rsl_history_record *r;

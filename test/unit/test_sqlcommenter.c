@@ -254,7 +254,7 @@ test_several(void)
 static void
 test_long_values(void)
 {
-	char text[	400];
+	char		text[400];
 	rsl_tag		tag = {.key = "k"};
 	rsl_tag		other = {.key = "k"};
 	char		value[200];

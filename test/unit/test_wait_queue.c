@@ -510,10 +510,10 @@ model_order(model_queue *naive)
 	double		filled = naive->capacity > 0 ? (double) naive->n / naive->capacity : 2;
 
 	if (naive->capacity < 10 || filled < 0.6 - 1e-9)
-		naive	  ->newest_first = false;
+		naive->newest_first = false;
 
 	else if (filled > 0.8 + 1e-9)
-		naive	  ->newest_first = true;
+		naive->newest_first = true;
 }
 
 /* Is this one the first of its class? */
@@ -569,13 +569,13 @@ model_remove(model_queue *naive, int32_t waiter)
 	priority = naive->waiters[i].priority;
 
 	memmove(&naive->waiters[i], &naive->waiters[i + 1],
-			(naive->n - i - 1) *sizeof(model_waiter));
-	naive	  ->n--;
+			(naive->n - i - 1) * sizeof(model_waiter));
+	naive->n--;
 
 	model_order(naive);
 
 	if (!model_has(naive, priority))
-		naive	  ->missed[priority] = 0;
+		naive->missed[priority] = 0;
 }
 
 static int32_t
@@ -631,10 +631,10 @@ model_grant(model_queue *naive, int32_t waiter, uint32_t eligible)
 	for (int c = LOW; c <= CRITICAL; c++)
 	{
 		if (c == granted)
-			naive	  ->missed[c] = 0;
+			naive->missed[c] = 0;
 
 		else if ((eligible & BIT(c)) && model_has(naive, c))
-			naive	  ->missed[c]++;
+			naive->missed[c]++;
 	}
 }
 
@@ -692,7 +692,7 @@ test_model(void)
 
 		if (random_below(&source, 200) == 0)
 		{
-			naive.		capacity = (int) random_below(&source, MODEL_NODES * 2) - 1;
+			naive.capacity = (int) random_below(&source, MODEL_NODES * 2) - 1;
 
 			model_order(&naive);
 			rsl_wait_queue_set_capacity(&queue, naive.capacity);
@@ -716,7 +716,7 @@ test_model(void)
 			if (random_below(&source, 4) != 0)
 				priority = CRITICAL;
 			rsl_wait_queue_push(&queue, nodes, waiter, priority, now);
-			naive.		waiters[naive.n++] = (model_waiter)
+			naive.waiters[naive.n++] = (model_waiter)
 			{
 				waiter, priority, now
 			};
@@ -814,7 +814,7 @@ typedef struct
 	int64_t		now;
 	int64_t		next_tick;
 	int64_t		last_active[RSL_NUM_PRIORITIES];
-	double service;				/* mean, in microseconds */
+	double		service;		/* mean, in microseconds */
 	random_source source;
 
 	struct
