@@ -299,8 +299,9 @@ is_overdue(int index, const rsl_look *look, const rsl_health_config *config)
 }
 
 /*
- * A check that has never run says nothing of the server, until it should have
- * run long ago.  A result that is too old is nobody's: then the one who checks
+ * A check that has never run, or whose first runs were bad but fewer than its
+ * failure_threshold, says nothing of the server, until it should have run long
+ * ago.  A result that is too old is nobody's: then the one who checks
  * is in trouble, which is no reason to send clients away.
  */
 static bool
@@ -332,12 +333,16 @@ look_at_check(int index, rsl_look *look, rsl_component *details)
 		look->ignored = !is_overdue(index, look, &config);
 		SAY(details, "has not run yet");
 	}
-	else if (look->status == RSL_HEALTH_UNKNOWN ||
-			 rsl_health_is_stale(&config, last_run_us, look->now_us))
+	else if (rsl_health_is_stale(&config, last_run_us, look->now_us))
 	{
 		look->status = RSL_HEALTH_UNKNOWN;
 		SAY(details, "stale: last run %lld s ago",
 			(long long) ((look->now_us - last_run_us) / 1000000));
+	}
+	else if (look->status == RSL_HEALTH_UNKNOWN)
+	{
+		/* its first runs were bad, but not enough of them yet */
+		look->ignored = true;
 	}
 	return true;
 }

@@ -118,7 +118,7 @@ append_number(char *text, size_t size, const char *key, double value)
 	size_t		used = strlen(text);
 
 	if (!isnan(value))
-		snprintf(text + used, size - used, "%s=%g ", key, value);
+		snprintf(text + used, size - used, "%s=%.10g ", key, value);
 }
 
 static void

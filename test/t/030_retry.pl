@@ -343,7 +343,7 @@ my @sessions = map { connect_to($node, user => $_ % 2 ? 'app' : 'other') } 1 .. 
 $_->send(q{DO $$
 BEGIN
 	FOR i IN 1 .. 25 LOOP
-		CALL resilience.retry_transaction('SELECT sum(v) FROM t; UPDATE t SET v = v + 1 WHERE id = ' || 1 + i % 2 ||
+		CALL resilience.retry_transaction('SELECT sum(v) FROM t; SELECT pg_sleep(0.002); UPDATE t SET v = v + 1 WHERE id = ' || 1 + i % 2 ||
 			'; UPDATE t SET v = v + 1 WHERE id = 3', 100, '1 ms', isolation => 'serializable', budget => NULL);
 	END LOOP;
 END $$}) for @sessions;

@@ -134,7 +134,8 @@ $primary->stop('fast');
 $standby->promote;
 wait_for_value($smon, 'SELECT pg_is_in_recovery()', 'f');
 wait_status($smon, 'standby', 'unhealthy', 'promoted: checks find out');
-is($smon->value($worker_pids), $before, 'by the same workers');
+# (one that was more than needed may have left meanwhile)
+is(join(' ', grep { " $before " !~ / $_ / } split ' ', $smon->value($worker_pids)), '', 'by the same workers');
 create($smon, 'new', 'SELECT true');
 wait_status($smon, 'new', 'healthy', 'a check that is created then', 10);
 
