@@ -290,11 +290,21 @@ check_arguments(const Datum *values, const bool *nulls)
 				 errdetail("expires_at=\"%s\"",
 						   timestamptz_to_str(DatumGetTimestampTz(values[RSL_FCOL_EXPIRES_AT - 1]))),
 				 errhint("Use a time to come, or 'infinity' for a feature that does not expire.")));
-	if ((word = given_text(values, nulls, RSL_FCOL_FALLBACK_SQL)) != NULL)
-	{
-		check_fallback_sql(word);
-		rsl_fallback_prepare(TextDatumGetCString(values[RSL_FCOL_NAME - 1]), word);
-	}
+}
+
+/*
+ * The same.  Before all others are kept from changing definitions: analysis may
+ * have to wait for a lock on what the fallback reads.
+ */
+static void
+check_fallback(const Datum *values, const bool *nulls)
+{
+	char	   *sql = given_text(values, nulls, RSL_FCOL_FALLBACK_SQL);
+
+	if (sql == NULL)
+		return;
+	check_fallback_sql(sql);
+	rsl_fallback_prepare(TextDatumGetCString(values[RSL_FCOL_NAME - 1]), sql);
 }
 
 /*
@@ -337,8 +347,10 @@ create_feature(PG_FUNCTION_ARGS)
 	Datum		values[RSL_FCOL_OWNER];
 	bool		nulls[RSL_FCOL_OWNER];
 
-	rsl_begin_change("create_feature()");
+	rsl_require_shmem();
 	collect_arguments(fcinfo, true, values, nulls);
+	check_fallback(values, nulls);
+	rsl_begin_change("create_feature()");
 	check_arguments(values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
 	rsl_refuse_coupling_cycle();
@@ -359,8 +371,10 @@ alter_feature(PG_FUNCTION_ARGS)
 	Datum		values[RSL_FCOL_OWNER];
 	bool		nulls[RSL_FCOL_OWNER];
 
-	rsl_begin_change("alter_feature()");
+	rsl_require_shmem();
 	collect_arguments(fcinfo, false, values, nulls);
+	check_fallback(values, nulls);
+	rsl_begin_change("alter_feature()");
 	check_arguments(values, nulls);
 	rsl_definition_update(&definitions, values, nulls);
 	rsl_refuse_coupling_cycle();

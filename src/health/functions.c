@@ -450,6 +450,31 @@ collect_arguments(FunctionCallInfo fcinfo, bool is_new, Datum *values,
 }
 
 /*
+ * Analysis may have to wait for a lock on what the query reads.  Do that, and
+ * find what is wrong with it, before all others are kept from changing
+ * definitions; its locks last until the transaction ends, so that the analysis
+ * that counts, with the row as it will be, finds them there.
+ */
+static void
+understand_query(FunctionCallInfo fcinfo)
+{
+	rsl_identity before;
+	char	   *query;
+
+	rsl_require_shmem();
+	if (PG_ARGISNULL(RSL_HCOL_QUERY - 1) || RecoveryInProgress() ||
+		(!PG_ARGISNULL(RSL_HCOL_KIND - 1) &&
+		 rsl_parse_check_kind(TextDatumGetCString(PG_GETARG_DATUM(RSL_HCOL_KIND - 1))) != RSL_CHECK_SQL))
+		return;
+	query = TextDatumGetCString(PG_GETARG_DATUM(RSL_HCOL_QUERY - 1));
+	if (query[0] == '\0')
+		return;
+	rsl_become(GetUserId(), &before);
+	(void) rsl_analyze_check_query(query);
+	rsl_become_again(&before);
+}
+
+/*
  * create_health_check(name text, kind text, query text, target text,
  *		warning_threshold float8, critical_threshold float8,
  *		check_interval interval, timeout interval, failure_threshold int,
@@ -470,6 +495,7 @@ create_health_check(PG_FUNCTION_ARGS)
 	Datum		values[RSL_HCOL_OWNER];
 	bool		nulls[RSL_HCOL_OWNER];
 
+	understand_query(fcinfo);
 	rsl_begin_change("create_health_check()");
 	collect_arguments(fcinfo, true, values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
@@ -490,6 +516,7 @@ alter_health_check(PG_FUNCTION_ARGS)
 	Datum		values[RSL_HCOL_OWNER];
 	bool		nulls[RSL_HCOL_OWNER];
 
+	understand_query(fcinfo);
 	rsl_begin_change("alter_health_check()");
 	collect_arguments(fcinfo, false, values, nulls);
 	rsl_definition_update(&definitions, values, nulls);

@@ -135,6 +135,18 @@ $target->command_fails_like([ 'pg_restore', '-1', '-d', $target->connstr('db'), 
 	qr/role "granted" does not exist/, 'an owner that is missing');
 is($target->safe_psql('db', q(SELECT count(*) FROM pg_namespace WHERE nspname = 'resilience')), 0, 'nothing is there');
 
+# Who has to wait for what the query reads keeps nobody from other changes
+my $locker = monitor($node, dbname => 'db');
+my $creator = monitor($node, dbname => 'db');
+$locker->ok('BEGIN; LOCK zzz.late');
+$creator->send(q(SELECT resilience.create_health_check('waits', query => 'SELECT count(*) > 0 FROM zzz.late')));
+wait_for_value($db, q(SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'zzz.late'::regclass), 1);
+$db->ok(q(SET statement_timeout = '20 s'; SELECT resilience.create_bulkhead('meanwhile', max_running => 100); RESET statement_timeout));
+$locker->ok('COMMIT');
+error_is($creator->result, 'no error', 'a check whose query reads a table that was locked');
+$db->ok(q(SELECT resilience.drop_health_check('waits'), resilience.drop_bulkhead('meanwhile')));
+$_->close for ($locker, $creator);
+
 # They are in force after a crash
 $_->close for ($db, $mon);
 $node->stop('immediate');
