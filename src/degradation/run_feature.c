@@ -107,6 +107,13 @@ decide(feature_run *run)
 		rsl_feature_describe(run->feature, &run->description);
 	LWLockRelease(rsl_config_lock);
 
+	/* it will stand in quotes */
+	for (char *c = run->description.reason; *c; c++)
+	{
+		if (*c == '"')
+			*c = '\'';
+	}
+
 	/* it may be on again by now */
 	if (run->verdict != RSL_FEATURE_SERVED &&
 		run->description.state == RSL_FEATURE_ON)
