@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * resilience.c
- *		Bulkheads and load shedding inside the server.
+ *		Resilience inside the server: what to admit, to avoid, to try again, to
+ *		do without, and how well it is.
  *
  * Only the module's entry is here: settings, hooks, the background worker.
  * Where things are:
@@ -14,6 +15,8 @@
  *	breaker/	circuit breakers: guarded calls, foreign data wrappers
  *	retry/		retries with a budget
  *	degradation/	features, the dimmer, degradations
+ *	health/		kinds of checks, components, the endpoint and its page
+ *	metrics/	figures for monitoring systems
  *	worker/		background workers
  *
  * Hooks and SQL call patterns, patterns call policy, policy calls shared,
