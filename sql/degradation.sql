@@ -116,7 +116,7 @@ SELECT resilience.create_degradation('x', 'loaded', 'low', '{"jit": "off", "shar
 -- settings: values
 SELECT resilience.create_degradation('x', 'loaded', 'low', '{"work_mem": "1 elephant"}');
 \echo :SQLSTATE
-SELECT resilience.create_degradation('x', 'loaded', 'low', '{"work_mem": 1}');
+SELECT resilience.create_degradation('x', 'loaded', 'low', '{"work_mem": "lots"}');
 \echo :SQLSTATE
 SELECT resilience.create_degradation('x', 'loaded', 'low', '{"work_mem": true}');
 \echo :SQLSTATE
@@ -124,7 +124,7 @@ SELECT resilience.create_degradation('x', 'loaded', 'low', '{"jit": "perhaps"}')
 \echo :SQLSTATE
 SELECT resilience.create_degradation('x', 'loaded', 'low', '{"plan_cache_mode": "sometimes"}');
 \echo :SQLSTATE
-SELECT resilience.alter_degradation('light', settings => '{"statement_timeout": "-1s"}');
+SELECT resilience.alter_degradation('light', settings => '{"statement_timeout": "never"}');
 \echo :SQLSTATE
 SELECT settings FROM resilience.degradations WHERE name = 'light';
 
