@@ -18,7 +18,9 @@ plan skip_all => 'built without libmicrohttpd' unless have_endpoint();
 
 my $port = free_port();
 my $at = "127.0.0.1:$port";
-my $node = preloaded_node('endpoint', conf => "resilience.http_listen = '$at'\n");
+# an encoding that has the names below, whatever the locale
+my $node = preloaded_node('endpoint', conf => "resilience.http_listen = '$at'\n",
+	init => [ extra => [ '--encoding=UTF8', '--locale=C' ] ]);
 my $mon = monitor($node);
 
 # Where it listens is reloaded by hand: the server that is to follow the setting
