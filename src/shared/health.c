@@ -73,25 +73,6 @@ rsl_health_shmem_init(void)
 		SpinLockInit(&rsl_health->checks[i].mutex);
 }
 
-int
-rsl_check_by_name(Oid home_database, const char *name)
-{
-	int			found = -1;
-
-	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	for (int i = 0; i < rsl_health->max_checks && found < 0; i++)
-	{
-		rsl_check  *check = &rsl_health->checks[i];
-
-		if (check->published &&
-			check->policy.home_database == home_database &&
-			strcmp(check->policy.name, name) == 0)
-			found = i;
-	}
-	LWLockRelease(rsl_config_lock);
-	return found;
-}
-
 /*
  * Put a policy into force.  What the check has found stays unless it is
  * another check by now; the next run is due at once when anything changed.

@@ -147,9 +147,6 @@ extern const char *rsl_health_status_name(rsl_health_status status);
 extern const char *rsl_check_kind_name(rsl_check_kind kind);
 extern int	rsl_parse_check_kind(const char *word);
 
-/* Look-ups: -1 when there is none.  Take the config lock shared. */
-extern int	rsl_check_by_name(Oid home_database, const char *name);
-
 /* Publishing: config lock held exclusively, or nobody else is there yet. */
 extern void rsl_check_put(int index, const rsl_check_policy *policy);
 extern void rsl_check_retire(int index);
