@@ -21,7 +21,7 @@
  *
  * One look at each feature for each tick, and the result holds from the next
  * question on: checks and features that depend on each other in a way that
- * nobody saw (see cycles.c) alternate, at the pace of the check, and nothing
+ * nobody saw (see policy/dependencies.c) alternate, at the pace of the check, and nothing
  * loops.
  *
  *-------------------------------------------------------------------------

@@ -246,7 +246,7 @@ rsl_feature_decide(rsl_known_feature *known, uint32 hash)
 uint32
 rsl_feature_random_hash(const rsl_known_feature *known)
 {
-	if (likely(pg_atomic_read_u32(&known->feature->dimmer) >= RSL_DIMMER_ONE))
+	if (likely(pg_atomic_read_u32(&known->feature->dimmer) >= RSL_DIMMER_ALL))
 		return 0;
 	return pg_prng_uint32(&pg_global_prng_state);
 }

@@ -30,7 +30,7 @@ rsl_feature_describe(rsl_feature *feature, rsl_feature_description *result)
 	int32		minimum = (int32) pg_atomic_read_u32(&feature->minimum_priority);
 	int			length;
 
-	result->dimmer = (double) pg_atomic_read_u32(&feature->dimmer) / RSL_DIMMER_ONE;
+	result->dimmer = (double) pg_atomic_read_u32(&feature->dimmer) / RSL_DIMMER_ALL;
 	SpinLockAcquire(&feature->mutex);
 	result->state = pg_atomic_read_u32(&feature->state);
 	result->since = feature->since;

@@ -26,8 +26,8 @@
 /* for so long after it was seen a long queue is trouble */
 #define LONG_QUEUE_US		INT64CONST(1000000)
 
-/* a feature that is dimmed further than this is degraded; of 65536 */
-#define DIMMED_BELOW		(65536 * 9 / 10)
+/* a feature that is dimmed further than this is degraded */
+#define DIMMED_BELOW		(RSL_DIMMER_ALL * 9 / 10)
 
 static const char *const kind_names[RSL_NUM_COMPONENT_KINDS] = {
 	"load_shedder", "worker", "health_check", "breaker", "bulkhead", "feature",
@@ -479,9 +479,9 @@ look_at_feature(int index, rsl_look *look, rsl_component *details)
 		SAY(details, "%s%s%s", state == RSL_FEATURE_DEGRADED ? "degraded" :
 			by_command ? "off by command" : "off",
 			reason[0] ? ": " : "", reason);
-	else if (dimmer < 65536)
+	else if (dimmer < RSL_DIMMER_ALL)
 		SAY(details, "dimmed: %.0f %% of calls are served in full",
-			dimmer * 100.0 / 65536);
+			dimmer * 100.0 / RSL_DIMMER_ALL);
 	return true;
 }
 

@@ -180,7 +180,7 @@ rsl_feature_figures_get(int *count)
 		strlcpy(to->name, feature->policy.name, NAMEDATALEN);
 		to->database = feature->policy.home_database;
 		to->state = pg_atomic_read_u32(&feature->state);
-		to->dimmer = pg_atomic_read_u32(&feature->dimmer) / 65536.0;
+		to->dimmer = pg_atomic_read_u32(&feature->dimmer) / (double) RSL_DIMMER_ALL;
 		to->evaluations = pg_atomic_read_u64(&feature->evaluations);
 		to->degraded = pg_atomic_read_u64(&feature->degraded);
 		to->fallbacks = pg_atomic_read_u64(&feature->fallbacks);

@@ -80,7 +80,7 @@ rsl_features_shmem_init(void)
 		pg_atomic_init_u32(&feature->uid, 0);
 		pg_atomic_init_u32(&feature->state, RSL_FEATURE_ON);
 		pg_atomic_init_u32(&feature->minimum_priority, (uint32) -1);
-		pg_atomic_init_u32(&feature->dimmer, RSL_DIMMER_ONE);
+		pg_atomic_init_u32(&feature->dimmer, RSL_DIMMER_ALL);
 		pg_atomic_init_u32(&feature->trials, 0);
 		pg_atomic_init_u64(&feature->evaluations, 0);
 		pg_atomic_init_u64(&feature->degraded, 0);
@@ -115,25 +115,6 @@ rsl_degradations_shmem_init(void)
 		pg_atomic_init_u64(&rsl_degradations->degradations[i].transactions, 0);
 		pg_atomic_init_u64(&rsl_degradations->degradations[i].skipped, 0);
 	}
-}
-
-int
-rsl_feature_by_name(Oid home_database, const char *name)
-{
-	int			found = -1;
-
-	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	for (int i = 0; i < rsl_features->max_features && found < 0; i++)
-	{
-		rsl_feature *feature = &rsl_features->features[i];
-
-		if (feature->published &&
-			feature->policy.home_database == home_database &&
-			strcmp(feature->policy.name, name) == 0)
-			found = i;
-	}
-	LWLockRelease(rsl_config_lock);
-	return found;
 }
 
 void
@@ -216,7 +197,7 @@ rsl_feature_put(int index, const rsl_feature_policy *policy)
 		rsl_feature_reset_statistics(index);
 		before = RSL_FEATURE_ON;
 		feature->by_load = 0;
-		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ONE);
+		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ALL);
 	}
 	if (is_new || before == RSL_FEATURE_OFF || !policy->enabled || expired ||
 		strcmp(feature->policy.health_check, policy->health_check) != 0)
@@ -235,7 +216,7 @@ rsl_feature_put(int index, const rsl_feature_policy *policy)
 	feature->policy = *policy;
 	feature->published = true;
 	if (!policy->dimmable)
-		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ONE);
+		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ALL);
 	pg_atomic_write_u32(&feature->minimum_priority,
 						(uint32) policy->minimum_priority);
 

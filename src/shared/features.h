@@ -24,9 +24,6 @@
 /* bytes kept of a reason, with the final zero */
 #define RSL_FEATURE_REASON_LEN		128
 
-/* rsl_feature.dimmer of a feature that is served in full */
-#define RSL_DIMMER_ONE				RSL_DIMMER_ALL
-
 typedef enum rsl_feature_state
 {
 	RSL_FEATURE_ON = 0,
@@ -61,7 +58,7 @@ typedef struct rsl_feature
 	 * A cache line of its own, read by every call.  Atomics, written by
 	 * whoever publishes and by the launcher: names this use of the entry, 0 =
 	 * free; the state (rsl_feature_state); the priority that the load asks
-	 * for, -1 = none; the share of calls that is served in full, of 65536.
+	 * for, -1 = none; the share of calls that is served in full, of RSL_DIMMER_ALL.
 	 */
 	pg_atomic_uint32 uid;
 	pg_atomic_uint32 state;
@@ -218,9 +215,6 @@ extern void rsl_feature_set_state(rsl_feature *feature, rsl_feature_state state,
 extern void rsl_feature_reset_statistics(int index);
 extern const char *rsl_load_state_name(rsl_load_state state);
 extern int	rsl_parse_load_state(const char *word);
-
-/* Look-up: -1 when there is none.  Takes the config lock shared. */
-extern int	rsl_feature_by_name(Oid home_database, const char *name);
 
 /* Publishing: config lock held exclusively, or nobody else is there yet. */
 extern void rsl_feature_put(int index, const rsl_feature_policy *policy);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# Two minutes of PostgreSQL under more load than it can bear, and of a foreign
-# server that fails, without and with resilience.  Builds and installs the
+# Two and a half minutes of PostgreSQL under more load than it can bear, of a
+# foreign server that fails, and of a leak, without and with resilience.  Builds and installs the
 # extension, starts throw-away servers in a temporary folder, and removes them
 # again however this ends.
 #
@@ -581,7 +581,7 @@ main() {
 	RSL_ON_EXIT=on_exit
 	rsl_begin
 	: >"$RSL_TMP/table.tsv"
-	title "resilience: $(postgres --version), $RSL_CORES cores.  About two minutes; ctrl-C stops it and cleans up."
+	title "resilience: $(postgres --version), $RSL_CORES cores.  About two and a half minutes; ctrl-C stops it and cleans up."
 	[[ ${RSL_DEMO_INSTALLED:-} ]] || step "build and install the extension" build
 	have_extension || die "resilience is not installed for this PostgreSQL"
 	step "start a throw-away server in $RSL_TMP" stage
