@@ -81,18 +81,6 @@ set_pairs(finding *found, const char *format,...)
 	va_end(args);
 }
 
-/* Pairs are quoted with double quotes: those within become single ones. */
-static const char *
-without_quotes(char *text)
-{
-	for (char *c = text; *c; c++)
-	{
-		if (*c == '"')
-			*c = '\'';
-	}
-	return text;
-}
-
 static bool
 is_check(int index, const rsl_feature_policy *policy)
 {
@@ -181,7 +169,7 @@ look_at_check(rsl_feature *feature, coupling_hint *hint, int64 now_us,
 	if (index < 0 || !rsl_health->checks[index].policy.enabled)
 	{
 		set_pairs(found, "cause=health_check health_check=\"%s\" status=%s",
-				  without_quotes(name), index < 0 ? "dropped" : "disabled");
+				  rsl_without_quotes(name), index < 0 ? "dropped" : "disabled");
 		return give_up_looking(&feature->by_check);
 	}
 	check = &rsl_health->checks[index];
@@ -211,11 +199,11 @@ look_at_check(rsl_feature *feature, coupling_hint *hint, int64 now_us,
 			   rsl_health_status_name(result), message[0] ? ": " : "", message);
 	if (feature->by_check.is_bad)
 		set_pairs(found, "cause=health_check health_check=\"%s\" status=%s bad_looks=%u message=\"%s\"",
-				  without_quotes(name), rsl_health_status_name(result),
-				  feature->by_check.bad, without_quotes(message));
+				  rsl_without_quotes(name), rsl_health_status_name(result),
+				  feature->by_check.bad, rsl_without_quotes(message));
 	else
 		set_pairs(found, "cause=health_check health_check=\"%s\" status=%s good_looks=%u",
-				  without_quotes(name), rsl_health_status_name(result),
+				  rsl_without_quotes(name), rsl_health_status_name(result),
 				  feature->by_check.good);
 	return true;
 }
@@ -253,7 +241,7 @@ look_at_breaker(rsl_feature *feature, coupling_hint *hint, int64 now_us,
 	if (index < 0)
 	{
 		set_pairs(found, "cause=breaker breaker=\"%s\" state=dropped",
-				  without_quotes(name));
+				  rsl_without_quotes(name));
 		pg_atomic_write_u32(&feature->trials, 0);
 		return give_up_looking(&feature->by_breaker);
 	}
@@ -288,10 +276,10 @@ look_at_breaker(rsl_feature *feature, coupling_hint *hint, int64 now_us,
 			   forced ? "forced " : "", position);
 	if (feature->by_breaker.is_bad)
 		set_pairs(found, "cause=breaker breaker=\"%s\" state=%s forced=%s",
-				  without_quotes(name), position, forced ? "true" : "false");
+				  rsl_without_quotes(name), position, forced ? "true" : "false");
 	else
 		set_pairs(found, "cause=breaker breaker=\"%s\" state=%s good_looks=%u",
-				  without_quotes(name), position, feature->by_breaker.good);
+				  rsl_without_quotes(name), position, feature->by_breaker.good);
 	return true;
 }
 

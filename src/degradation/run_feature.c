@@ -37,6 +37,7 @@
 #include "policy/execution.h"
 #include "policy/feature_policy.h"
 #include "shared/errcodes.h"
+#include "shared/events.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -107,12 +108,7 @@ decide(feature_run *run)
 		rsl_feature_describe(run->feature, &run->description);
 	LWLockRelease(rsl_config_lock);
 
-	/* it will stand in quotes */
-	for (char *c = run->description.reason; *c; c++)
-	{
-		if (*c == '"')
-			*c = '\'';
-	}
+	(void) rsl_without_quotes(run->description.reason);
 
 	/* it may be on again by now */
 	if (run->verdict != RSL_FEATURE_SERVED &&

@@ -140,17 +140,6 @@ note_status(rsl_board_entry *entry, const rsl_look *look)
 	return known;
 }
 
-/* Event's values stand in double quotes. */
-static void
-without_quotes(char *words)
-{
-	for (; *words; words++)
-	{
-		if (*words == '"')
-			*words = '\'';
-	}
-}
-
 /* Who is it, and what does it say?  Config lock held. */
 static bool
 describe_cause(const cause *why, rsl_component *component)
@@ -163,8 +152,8 @@ describe_cause(const cause *why, rsl_component *component)
 		look.uid != why->uid)
 		return false;
 	component->status = look.status;
-	without_quotes(component->name);
-	without_quotes(component->message);
+	(void) rsl_without_quotes(component->name);
+	(void) rsl_without_quotes(component->message);
 	return true;
 }
 

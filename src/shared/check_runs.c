@@ -146,17 +146,12 @@ announce(const transition *change)
 	append_number(numbers, sizeof(numbers), "critical_threshold",
 				  change->critical_threshold);
 	strlcpy(message, change->message, sizeof(message));
-	for (char *c = message; *c; c++)
-	{
-		if (*c == '"')
-			*c = '\'';
-	}
 	rsl_event(RSL_EVENT_HEALTH_CHECK, change->policy.home_database,
 			  change->policy.name, rsl_health_status_name(change->from),
 			  rsl_health_status_name(change->to),
 			  "%sconsecutive_failures=%u duration_ms=%.1f message=\"%s\"",
 			  numbers, change->consecutive_failures,
-			  change->duration_us / 1000.0, message);
+			  change->duration_us / 1000.0, rsl_without_quotes(message));
 }
 
 /*

@@ -29,6 +29,17 @@ static const char *const kind_names[RSL_NUM_EVENT_KINDS] = {
 /* what the caller's format may make, before it is brought to its size */
 #define FORMATTED_LEN	512
 
+char *
+rsl_without_quotes(char *text)
+{
+	for (char *c = text; *c; c++)
+	{
+		if (*c == '"')
+			*c = '\'';
+	}
+	return text;
+}
+
 const char *
 rsl_event_kind_name(rsl_event_kind kind)
 {

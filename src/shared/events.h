@@ -98,6 +98,12 @@ extern void rsl_event_logged(rsl_event_kind kind, Oid database,
 							 const char *to,
 							 const char *format,...) pg_attribute_printf(6, 7);
 
+/*
+ * Make a text fit to stand in double quotes within pairs, of an event or an
+ * error's DETAIL: those that it has itself become single ones.  Returns it.
+ */
+extern char *rsl_without_quotes(char *text);
+
 extern const char *rsl_event_kind_name(rsl_event_kind kind);
 
 /* Copy an event; false if it was lost, or is not there yet. */

@@ -149,15 +149,6 @@ forget_looks(rsl_hysteresis *looks)
 	memset(looks, 0, sizeof(*looks));
 }
 
-/* Copy a text for pairs, which are quoted with double quotes only. */
-static void
-copy_for_pairs(char *to, size_t size, const char *from)
-{
-	strlcpy(to, from, size);
-	for (; *to; to++)
-		*to = *to == '"' ? '\'' : *to;
-}
-
 /*
  * A command has changed the state: say so.  Who it was is the role that the
  * session came as; on a standby a worker found the change.
@@ -169,8 +160,10 @@ note_command(const rsl_feature_policy *policy, uint32 from, uint32 to,
 	char		role[NAMEDATALEN];
 	char		why[RSL_FEATURE_REASON_LEN];
 
-	copy_for_pairs(role, sizeof(role), MyProcPort ? MyProcPort->user_name : "");
-	copy_for_pairs(why, sizeof(why), reason);
+	strlcpy(role, MyProcPort ? MyProcPort->user_name : "", sizeof(role));
+	strlcpy(why, reason, sizeof(why));
+	(void) rsl_without_quotes(role);
+	(void) rsl_without_quotes(why);
 	rsl_event(RSL_EVENT_FEATURE, policy->home_database, policy->name,
 			  rsl_feature_state_name(from), rsl_feature_state_name(to),
 			  "cause=command%s%s%s%s%s%s",
