@@ -31,6 +31,7 @@ typedef struct disk_search
 	double		free_bytes;
 	double		total_bytes;
 	char	   *what;
+	MemoryContext context;		/* of "what" */
 } disk_search;
 
 /*
@@ -63,8 +64,31 @@ look_at_disk(const char *path, const char *what, disk_search *search)
 		search->share = share;
 		search->free_bytes = available;
 		search->total_bytes = used + available;
-		search->what = pstrdup(what);
+		search->what = MemoryContextStrdup(search->context, what);
 	}
+}
+
+/* Of all tablespaces outside of the data directory, or of one by its name. */
+static void
+look_at_tablespaces(const char *name, disk_search *search)
+{
+	uint64		n = rsl_check_look("SELECT t.oid, t.spcname::text FROM pg_catalog.pg_tablespace t ORDER BY t.oid",
+								   0, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Oid			oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+														 SPI_tuptable->tupdesc, 1, &isnull));
+		char	   *this_name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+		bool		in_data_directory = oid == DEFAULTTABLESPACE_OID ||
+			oid == GLOBALTABLESPACE_OID;
+
+		if (name[0] != '\0' ? strcmp(this_name, name) == 0 : !in_data_directory)
+			look_at_disk(in_data_directory ? "." : psprintf("pg_tblspc/%u", oid),
+						 psprintf("tablespace \"%s\"", this_name), search);
+	}
+	SPI_finish();
 }
 
 /*
@@ -76,46 +100,24 @@ look_at_disk(const char *path, const char *what, disk_search *search)
 void
 rsl_check_disk_free(const rsl_check_policy *policy, rsl_check_result *result)
 {
-	disk_search search = {.share = -1};
+	disk_search search = {.share = -1,.context = CurrentMemoryContext};
 	const char *target = policy->target;
 
 	if (target[0] == '/')
 		look_at_disk(target, psprintf("\"%s\"", target), &search);
 	else
 	{
-		uint64		n;
-
 		if (target[0] == '\0')
 		{
 			look_at_disk(".", "the data directory", &search);
 			look_at_disk("pg_wal", "pg_wal", &search);
 		}
-		n = rsl_check_look("SELECT t.oid, t.spcname::text FROM pg_catalog.pg_tablespace t ORDER BY t.oid",
-						   0, NULL, NULL);
-		for (uint64 i = 0; i < n; i++)
-		{
-			bool		isnull;
-			Oid			oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															 SPI_tuptable->tupdesc, 1, &isnull));
-			char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-			bool		in_data_directory = oid == DEFAULTTABLESPACE_OID ||
-				oid == GLOBALTABLESPACE_OID;
-
-			if (target[0] != '\0' ? strcmp(name, target) == 0 : !in_data_directory)
-				look_at_disk(in_data_directory ? "." : psprintf("pg_tblspc/%u", oid),
-							 psprintf("tablespace \"%s\"", name), &search);
-		}
-		if (search.share < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("tablespace \"%s\" does not exist", target)));
-		rsl_check_judge(policy, search.share, result);
-		rsl_check_say(result, "%.1f %% free (%s of %s): %s", search.share * 100,
-					  rsl_check_size(search.free_bytes),
-					  rsl_check_size(search.total_bytes), search.what);
-		SPI_finish();
-		return;
+		look_at_tablespaces(target, &search);
 	}
+	if (search.share < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("tablespace \"%s\" does not exist", target)));
 	rsl_check_judge(policy, search.share, result);
 	rsl_check_say(result, "%.1f %% free (%s of %s): %s", search.share * 100,
 				  rsl_check_size(search.free_bytes),

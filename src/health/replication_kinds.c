@@ -12,7 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "health/kinds.h"
-#include "replication/walreceiver.h"
+#include "health/standby_lag.h"
 #include "utils/builtins.h"
 
 /* A column of a row of SPI_tuptable. */
@@ -57,70 +57,33 @@ text_column(int row, int number)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
 }
 
-/*
- * How far is this standby behind?  Two numbers are upper bounds, and the
- * smaller one is taken: since when replay has not caught up with what was
- * received, by this server's clock (too large under steady load), and the age
- * of the last transaction that was replayed (too large after a quiet time).
- *
- * A connection that has died in silence: the receiver asks for an answer after
- * half of wal_receiver_timeout, so that without one a little later the time of
- * the last message counts.
- */
+/* How far is this standby behind?  See standby_lag.c. */
 static void
 check_standby(const rsl_check_policy *policy, rsl_check_result *result)
 {
-	bool		streams;
-	double		silent;
-	double		age;
-	int			delay_ms;
-	double		lag;
+	rsl_standby_lag lag;
+	double		seconds;
 
-	rsl_check_look("SELECT r.status = 'streaming', "
-				   "EXTRACT(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time)::float8, "
-				   "EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8 "
-				   "FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_stat_wal_receiver r ON true",
-				   0, NULL, NULL);
-	streams = bool_column(0, 1);
-	silent = float_column(0, 2, 0);
-	age = float_column(0, 3, -1);
-	SPI_finish();
-
-	if (!streams)
-	{
-		if (age < 0)
-		{
-			result->status = RSL_UNHEALTHY;
-			rsl_check_say(result, "nothing is received, and nothing was replayed yet");
-			return;
-		}
-		rsl_check_judge(policy, age, result);
-		rsl_check_say(result, "nothing is received; the last transaction that was replayed is %s old",
-					  rsl_check_duration(age));
-		return;
-	}
-
-	delay_ms = GetReplicationApplyDelay();
-	if (delay_ms < 0 && age < 0)
+	rsl_standby_lag_get(&lag);
+	seconds = lag.us / 1e6;
+	if (lag.us < 0)
 	{
 		result->status = RSL_UNHEALTHY;
-		rsl_check_say(result, "nothing was replayed yet");
+		rsl_check_say(result, lag.streams ? "nothing was replayed yet" :
+					  "nothing is received, and nothing was replayed yet");
 		return;
 	}
-	lag = delay_ms < 0 ? age : delay_ms / 1000.0;
-	if (age >= 0)
-		lag = Min(lag, age);
-	if (wal_receiver_timeout > 0 && silent > wal_receiver_timeout / 2000.0 + 5)
-	{
-		rsl_check_judge(policy, Max(lag, silent), result);
+	rsl_check_judge(policy, seconds, result);
+	if (!lag.streams)
+		rsl_check_say(result, "nothing is received; the last transaction that was replayed is %s old",
+					  rsl_check_duration(seconds));
+	else if (lag.is_silent)
 		rsl_check_say(result, "nothing was heard from the primary for %s",
-					  rsl_check_duration(silent));
-		return;
-	}
-	rsl_check_judge(policy, lag, result);
-	rsl_check_say(result, "%s behind%s", rsl_check_duration(lag),
-				  GetRecoveryPauseState() != RECOVERY_NOT_PAUSED ?
-				  ", replay is paused" : "");
+					  rsl_check_duration(seconds));
+	else
+		rsl_check_say(result, "%s behind%s", rsl_check_duration(seconds),
+					  GetRecoveryPauseState() != RECOVERY_NOT_PAUSED ?
+					  ", replay is paused" : "");
 }
 
 /*

@@ -6,12 +6,14 @@
  * In bytes: the end of the WAL that the primary told of last, less what is
  * replayed.  Without a connection nobody knows.
  *
- * In time, by the same reasoning as the health check "replication_lag": of two
- * upper bounds the smaller one, since when replay has not caught up with what
- * was received (too large under steady load) and the age of the last
- * transaction that was replayed (too large after a quiet time).  When the
- * primary has been silent for longer than it could be, the time of its last
- * message counts.
+ * In time: of two upper bounds the smaller one, since when replay has not
+ * caught up with what was received, by this server's clock (too large under
+ * steady load), and the age of the last transaction that was replayed (too
+ * large after a quiet time).
+ *
+ * A connection that has died in silence: the receiver asks for an answer after
+ * half of wal_receiver_timeout, so that without one a little later the time of
+ * the last message counts.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,6 +43,7 @@ rsl_standby_lag_get(rsl_standby_lag *lag)
 	SpinLockRelease(&WalRcv->mutex);
 
 	lag->bytes = -1;
+	lag->is_silent = false;
 	lag->us = last_transaction == 0 ? -1 : Max(now - last_transaction, 0);
 	if (!lag->streams)
 		return;
@@ -53,5 +56,8 @@ rsl_standby_lag_get(rsl_standby_lag *lag)
 	silent = last_message == 0 ? 0 : now - last_message;
 	if (wal_receiver_timeout > 0 &&
 		silent > wal_receiver_timeout * INT64CONST(500) + 5 * USECS_PER_SEC)
+	{
 		lag->us = Max(lag->us, silent);
+		lag->is_silent = true;
+	}
 }
