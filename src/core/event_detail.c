@@ -241,8 +241,9 @@ is_sqlstate(const rsl_detail_pair *pair)
 		memcmp(pair->key + pair->key_length - length, suffix, length) == 0;
 }
 
-size_t
-rsl_json_string(const char *text, size_t length, char *out, size_t size)
+/* A JSON string, quotes included.  Returns its length; cut if need be. */
+static size_t
+json_string(const char *text, size_t length, char *out, size_t size)
 {
 	char	   *here = out;
 	char	   *end = out + size - 2;	/* the last quote, and the zero */
@@ -287,7 +288,7 @@ rsl_detail_json(const char *text, bool truncated, char *out, size_t size)
 			*here++ = ',';
 			*here++ = ' ';
 		}
-		here += rsl_json_string(pair.key, pair.key_length, here, end - here);
+		here += json_string(pair.key, pair.key_length, here, end - here);
 		*here++ = ':';
 		*here++ = ' ';
 		if (!pair.quoted && !is_sqlstate(&pair) &&
@@ -298,8 +299,8 @@ rsl_detail_json(const char *text, bool truncated, char *out, size_t size)
 			here += pair.value_length;
 		}
 		else
-			here += rsl_json_string(pair.value, pair.value_length, here,
-									end - here);
+			here += json_string(pair.value, pair.value_length, here,
+								end - here);
 	}
 	if (truncated)
 		here += snprintf(here, end - here, "%s\"truncated\": true",

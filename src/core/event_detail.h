@@ -57,8 +57,4 @@ extern bool rsl_detail_copy(const char *text, char *out, size_t room);
 extern size_t rsl_detail_json(const char *text, bool truncated, char *out,
 							  size_t size);
 
-/* A JSON string, quotes included.  Returns its length; cut if need be. */
-extern size_t rsl_json_string(const char *text, size_t length, char *out,
-							  size_t size);
-
 #endif							/* RSL_CORE_EVENT_DETAIL_H */

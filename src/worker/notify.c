@@ -90,13 +90,11 @@ rsl_notify_is_due(rsl_database *database, int64 now_us)
 static void
 append_string(StringInfo payload, const char *key, const char *value)
 {
-	char		json[RSL_DETAIL_JSON_SIZE(RSL_EVENT_TEXT_LEN)];
-
+	appendStringInfo(payload, ", \"%s\": ", key);
 	if (value[0] == '\0')
-		strcpy(json, "null");
+		appendStringInfoString(payload, "null");
 	else
-		rsl_json_string(value, strlen(value), json, sizeof(json));
-	appendStringInfo(payload, ", \"%s\": %s", key, json);
+		escape_json(payload, value);
 }
 
 /*
