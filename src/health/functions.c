@@ -456,20 +456,31 @@ collect_arguments(FunctionCallInfo fcinfo, bool is_new, Datum *values,
  * that counts, with the row as it will be, finds them there.
  */
 static void
-understand_query(FunctionCallInfo fcinfo)
+understand_query(FunctionCallInfo fcinfo, bool is_new)
 {
+	Oid			owner = GetUserId();
+	char	   *query = NULL;
 	rsl_identity before;
-	char	   *query;
 
 	rsl_require_shmem();
-	if (PG_ARGISNULL(RSL_HCOL_QUERY - 1) || RecoveryInProgress() ||
+	if (RecoveryInProgress() ||
 		(!PG_ARGISNULL(RSL_HCOL_KIND - 1) &&
 		 rsl_parse_check_kind(TextDatumGetCString(PG_GETARG_DATUM(RSL_HCOL_KIND - 1))) != RSL_CHECK_SQL))
 		return;
-	query = TextDatumGetCString(PG_GETARG_DATUM(RSL_HCOL_QUERY - 1));
-	if (query[0] == '\0')
+	if (!PG_ARGISNULL(RSL_HCOL_QUERY - 1))
+		query = TextDatumGetCString(PG_GETARG_DATUM(RSL_HCOL_QUERY - 1));
+	else if (!is_new && (!PG_ARGISNULL(RSL_HCOL_WARNING_THRESHOLD - 1) ||
+						 !PG_ARGISNULL(RSL_HCOL_CRITICAL_THRESHOLD - 1)))
+	{
+		/* whether it returns numbers will be asked again */
+		rsl_check_policy policy;
+
+		query = rsl_read_check(rsl_name_argument(fcinfo, definitions.kind), &policy);
+		owner = policy.owner;
+	}
+	if (query == NULL || query[0] == '\0')
 		return;
-	rsl_become(GetUserId(), &before);
+	rsl_become(owner, &before);
 	(void) rsl_analyze_check_query(query);
 	rsl_become_again(&before);
 }
@@ -495,7 +506,7 @@ create_health_check(PG_FUNCTION_ARGS)
 	Datum		values[RSL_HCOL_OWNER];
 	bool		nulls[RSL_HCOL_OWNER];
 
-	understand_query(fcinfo);
+	understand_query(fcinfo, true);
 	rsl_begin_change("create_health_check()");
 	collect_arguments(fcinfo, true, values, nulls);
 	rsl_definition_insert(&definitions, values, nulls);
@@ -516,7 +527,7 @@ alter_health_check(PG_FUNCTION_ARGS)
 	Datum		values[RSL_HCOL_OWNER];
 	bool		nulls[RSL_HCOL_OWNER];
 
-	understand_query(fcinfo);
+	understand_query(fcinfo, false);
 	rsl_begin_change("alter_health_check()");
 	collect_arguments(fcinfo, false, values, nulls);
 	rsl_definition_update(&definitions, values, nulls);

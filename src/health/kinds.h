@@ -82,4 +82,7 @@ extern void rsl_check_sql(const rsl_check_policy *policy, const char *query,
 extern void rsl_parse_check_query(const char *query);
 extern rsl_query_result rsl_analyze_check_query(const char *query);
 
+/* run.c */
+extern char *rsl_read_check(const char *name, rsl_check_policy *policy);
+
 #endif							/* RSL_HEALTH_KINDS_H */

@@ -74,9 +74,12 @@ is_our_cancel(const ErrorData *error)
 		strcmp(error->message, _("canceling statement due to user request")) == 0;
 }
 
-/* The definition, from the table; its query is NULL if it has none. */
-static char *
-find_check(const char *name, rsl_check_policy *policy)
+/*
+ * The definition, from the table, whoever asks; returns its query, NULL if it
+ * has none.  Errors: 42704.
+ */
+char *
+rsl_read_check(const char *name, rsl_check_policy *policy)
 {
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(name)};
@@ -194,7 +197,7 @@ run_health_check(PG_FUNCTION_ARGS)
 				 errmsg("run_health_check() cannot be called by a health check"),
 				 errhint("Let the query look itself at what the other check looks at.")));
 
-	query = find_check(name, &policy);
+	query = rsl_read_check(name, &policy);
 	duration->time = -rsl_now_us();
 	run(&policy, query, &result);
 	duration->time += rsl_now_us();

@@ -144,6 +144,13 @@ wait_for_value($db, q(SELECT count(*) FROM pg_locks WHERE NOT granted AND relati
 $db->ok(q(SET statement_timeout = '20 s'; SELECT resilience.create_bulkhead('meanwhile', max_running => 100); RESET statement_timeout));
 $locker->ok('COMMIT');
 error_is($creator->result, 'no error', 'a check whose query reads a table that was locked');
+$locker->ok('BEGIN; LOCK zzz.late');
+$creator->send(q(SELECT resilience.alter_health_check('by number', warning_threshold => 21)));
+wait_for_value($db, q(SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'zzz.late'::regclass), 1);
+$db->ok(q(SET statement_timeout = '20 s'; SELECT resilience.alter_bulkhead('meanwhile', max_running => 101); RESET statement_timeout));
+$locker->ok('COMMIT');
+error_is($creator->result, 'no error', 'and other thresholds for one');
+$db->ok(q(SELECT resilience.alter_health_check('by number', warning_threshold => 20)));
 $db->ok(q(SELECT resilience.drop_health_check('waits'), resilience.drop_bulkhead('meanwhile')));
 $_->close for ($locker, $creator);
 
