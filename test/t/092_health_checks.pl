@@ -73,6 +73,17 @@ set_conf($mon, 'resilience.max_health_check_workers' => 4);
 wait_status('vital', 'healthy', 'it is run');
 wait_status('server', 'healthy');
 is(field('critical', 'vital'), 't', 'it is critical');
+
+# A first run that is bad, and not the last word: nothing of the server yet
+$after = last_event();
+$mon->ok(q{SELECT resilience.create_health_check('new', query => 'SELECT false', critical => true, check_interval => '5 s',
+	timeout => '200 ms', failure_threshold => 1000)});
+wait_for_value($mon, q{SELECT runs_total > 1 FROM resilience.health_checks WHERE name = 'new'}, 't', 30);
+is(field('status', 'new'), 'unknown', 'a check whose first runs were bad, but not often enough');
+is(field('message', 'new'), 'the query returned false', 'its message is that of its last run');
+is($mon->value('SELECT resilience.health_status()'), 'healthy', 'nothing of the server is said by that');
+is(last_event(), $after + 1, 'nor noted, but that it was created');
+$mon->ok(q{SELECT resilience.drop_health_check('new')});
 is(field('database_name', 'vital'), 'postgres', 'its database is told');
 create('plain', '');
 wait_status('plain', 'healthy');
