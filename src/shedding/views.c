@@ -90,8 +90,9 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	values[8] = BoolGetDatum(rsl_server_is_loaded());
 	values[9] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->refused_connections));
 	values[10] = Int64GetDatum(pg_atomic_read_u64(&rsl_shmem->delayed_connections));
-	nulls[11] = !rsl_adaptive_limit;
-	if (rsl_adaptive_limit)
+	/* as is in force: this session may not have re-read the setting yet */
+	nulls[11] = pg_atomic_read_u32(&rsl_shmem->adaptive_limit) == 0;
+	if (!nulls[11])
 		values[11] = CStringGetTextDatum(rsl_limit_reason_name(pg_atomic_read_u32(&rsl_shmem->limit_reason)));
 	for (int i = 0; i < lengthof(signals); i++)
 	{
