@@ -58,7 +58,8 @@ typedef struct rsl_feature
 	 * A cache line of its own, read by every call.  Atomics, written by
 	 * whoever publishes and by the launcher: names this use of the entry, 0 =
 	 * free; the state (rsl_feature_state); the priority that the load asks
-	 * for, -1 = none; the share of calls that is served in full, of RSL_DIMMER_ALL.
+	 * for, -1 = none; the share of calls that is served in full, of
+	 * RSL_DIMMER_ALL.
 	 */
 	pg_atomic_uint32 uid;
 	pg_atomic_uint32 state;
