@@ -1482,6 +1482,202 @@ GRANT SELECT ON resilience.degradations TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.degradation_statistics() TO pg_monitor;
 
 --
+-- Chaos experiments
+--
+
+CREATE TABLE resilience.experiment_definitions (
+	name text PRIMARY KEY,
+	role_name regrole,
+	database_name text,
+	application_name text,
+	client_address cidr,
+	tag text,
+	query_id bigint,
+	command text,
+	impact text NOT NULL,
+	probability float8 NOT NULL DEFAULT 0.001,
+	delay interval,
+	variance interval,
+	distribution text,
+	sqlstate text,
+	server text,
+	relation regclass,
+	max_injections int NOT NULL DEFAULT 10,
+	max_concurrent int NOT NULL DEFAULT 10,
+	max_duration interval NOT NULL DEFAULT '5 min',
+	schedule_start timestamptz,
+	schedule_end timestamptz,
+	schedule_interval interval,
+	stop_when_unhealthy boolean NOT NULL DEFAULT true,
+	stop_condition text,
+	owner regrole NOT NULL DEFAULT (pg_catalog.quote_ident(CURRENT_USER))::pg_catalog.regrole
+);
+REVOKE ALL ON resilience.experiment_definitions FROM PUBLIC;
+COMMENT ON TABLE resilience.experiment_definitions IS
+	'definitions of the chaos experiments of this database; use create_experiment(), alter_experiment(), drop_experiment()';
+
+SELECT pg_catalog.pg_extension_config_dump('resilience.experiment_definitions', '');
+
+CREATE FUNCTION resilience.experiment_definitions_check() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE ALL ON FUNCTION resilience.experiment_definitions_check() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.experiment_definitions_check() IS
+	'internal: the rules that a definition must obey';
+
+CREATE TRIGGER check_row
+	BEFORE INSERT OR UPDATE ON resilience.experiment_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.experiment_definitions_check();
+CREATE TRIGGER publish_rows
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.experiment_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+ALTER TABLE resilience.experiment_definitions ENABLE ALWAYS TRIGGER check_row;
+ALTER TABLE resilience.experiment_definitions ENABLE ALWAYS TRIGGER publish_rows;
+
+CREATE FUNCTION resilience.create_experiment(
+	name text,
+	impact text,
+	probability float8 DEFAULT 0.001,
+	delay interval DEFAULT NULL,
+	variance interval DEFAULT NULL,
+	sqlstate text DEFAULT NULL,
+	role_name name DEFAULT NULL,
+	database_name name DEFAULT NULL,
+	application_name text DEFAULT NULL,
+	server text DEFAULT NULL,
+	relation regclass DEFAULT NULL,
+	command text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
+	max_injections int DEFAULT 10,
+	max_duration interval DEFAULT '5 min',
+	schedule_start timestamptz DEFAULT NULL,
+	schedule_end timestamptz DEFAULT NULL,
+	stop_when_unhealthy boolean DEFAULT true,
+	distribution text DEFAULT NULL,
+	stop_condition text DEFAULT NULL,
+	schedule_interval interval DEFAULT NULL,
+	max_concurrent int DEFAULT 10,
+	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.create_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.create_experiment IS
+	'define a fault to be injected into what matches all conditions; start_experiment() starts it';
+
+CREATE FUNCTION resilience.alter_experiment(
+	name text,
+	impact text DEFAULT NULL,
+	probability float8 DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	variance interval DEFAULT NULL,
+	sqlstate text DEFAULT NULL,
+	role_name name DEFAULT NULL,
+	database_name name DEFAULT NULL,
+	application_name text DEFAULT NULL,
+	server text DEFAULT NULL,
+	relation regclass DEFAULT NULL,
+	command text DEFAULT NULL,
+	query_id bigint DEFAULT NULL,
+	max_injections int DEFAULT NULL,
+	max_duration interval DEFAULT NULL,
+	schedule_start timestamptz DEFAULT NULL,
+	schedule_end timestamptz DEFAULT NULL,
+	stop_when_unhealthy boolean DEFAULT NULL,
+	distribution text DEFAULT NULL,
+	stop_condition text DEFAULT NULL,
+	schedule_interval interval DEFAULT NULL,
+	max_concurrent int DEFAULT NULL,
+	client_address cidr DEFAULT NULL,
+	tag text DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.alter_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.alter_experiment IS
+	'change a chaos experiment; NULL leaves an argument as it is';
+
+CREATE FUNCTION resilience.drop_experiment(
+	name text,
+	if_exists boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.drop_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.drop_experiment IS
+	'remove a chaos experiment; if it runs it ends';
+
+CREATE FUNCTION resilience.start_experiment(
+	name text,
+	baseline interval DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.start_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.start_experiment IS
+	'start a chaos experiment, with a time of measuring without faults before if wanted';
+
+CREATE FUNCTION resilience.stop_experiment(
+	name text,
+	reason text DEFAULT NULL
+) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.stop_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.stop_experiment IS
+	'end a chaos experiment at once';
+
+CREATE FUNCTION resilience.experiment_statistics(
+	OUT name text,
+	OUT state text,
+	OUT injections_total bigint,
+	OUT overflowed_total bigint,
+	OUT started_total bigint,
+	OUT started_at timestamptz,
+	OUT ended_at timestamptz,
+	OUT stop_reason text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION resilience.experiment_statistics() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.experiment_statistics() IS
+	'internal: live numbers behind the view experiments';
+
+CREATE VIEW resilience.experiments AS
+SELECT d.name,
+	d.impact,
+	d.probability,
+	d.delay,
+	d.variance,
+	d.distribution,
+	d.sqlstate,
+	pg_catalog.pg_get_userbyid(d.role_name::oid) AS role_name,
+	coalesce(d.database_name::name, current_database()) AS database_name,
+	d.application_name,
+	d.server,
+	d.relation,
+	d.command,
+	d.query_id,
+	d.client_address,
+	d.tag,
+	d.max_injections,
+	d.max_concurrent,
+	d.max_duration,
+	d.schedule_start,
+	d.schedule_end,
+	d.schedule_interval,
+	d.stop_when_unhealthy,
+	d.stop_condition,
+	s.state,
+	s.injections_total,
+	s.overflowed_total,
+	s.started_total,
+	s.started_at,
+	s.ended_at,
+	s.stop_reason
+FROM resilience.experiment_definitions d
+	LEFT JOIN resilience.experiment_statistics() s USING (name);
+COMMENT ON VIEW resilience.experiments IS
+	'chaos experiments of this database: faults, conditions, state, and totals (NULL for what is not committed)';
+
+GRANT SELECT ON resilience.experiments TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.experiment_statistics() TO pg_monitor;
+
+--
 -- Health of the whole
 --
 

@@ -16,6 +16,7 @@
  *	retry/		retries with a budget
  *	degradation/	features, the dimmer, degradations
  *	health/		kinds of checks, components, the endpoint and its page
+ *	chaos/		experiments: faults, their control, their report
  *	metrics/	figures for monitoring systems
  *	worker/		background workers
  *
@@ -31,6 +32,7 @@
 #include "breaker/fallback.h"
 #include "breaker/fdw.h"
 #include "bulkhead/connection.h"
+#include "chaos/sites.h"
 #include "degradation/degrade.h"
 #include "fmgr.h"
 #include "policy/publish.h"
@@ -77,6 +79,7 @@ _PG_init(void)
 	rsl_fallback_functions_init();
 	rsl_database_commands_init();
 	rsl_degradation_init();
+	rsl_chaos_init();
 	rsl_launcher_register();
 	rsl_prober_register();
 }

@@ -32,6 +32,7 @@
 #include "policy/match.h"
 #include "policy/settings.h"
 #include "replication/walsender.h"
+#include "shared/experiments.h"
 #include "shared/session.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -227,6 +228,8 @@ client_authentication(Port *port, int status)
 	rsl_session_attach(role, database, superuser, &address,
 					   port->application_name ? port->application_name : "");
 	rsl_match_init();
+	if (unlikely(rsl_chaos_armed()))
+		rsl_chaos.connection_starts();
 	if (rsl_mode_setting != RSL_MODE_OFF)
 		take_connection_slots(exempt);
 }

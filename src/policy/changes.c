@@ -162,12 +162,22 @@ note_use(role_use *use, Oid home_database, const char *as, const char *kind,
 	strlcpy(use->name, name, NAMEDATALEN);
 }
 
-/* Does the policy belong to this role?  Those of some kinds have an owner. */
+/* Is this Oid of a policy the role?  Those of some kinds have it. */
 static bool
-is_owner(const rsl_kind *kind, const void *policy, Oid role)
+names_role(const void *policy, Size offset, Oid role)
 {
-	return kind->owner_offset > 0 &&
-		*(const Oid *) ((const char *) policy + kind->owner_offset) == role;
+	return offset > 0 && *(const Oid *) ((const char *) policy + offset) == role;
+}
+
+static void
+note_use_by_kind(role_use *use, const rsl_kind *kind, const void *policy, Oid role)
+{
+	const rsl_policy_head *head = policy;
+
+	if (names_role(policy, kind->owner_offset, role))
+		note_use(use, head->home_database, "owner", kind->singular, head->name);
+	if (names_role(policy, kind->role_offset, role))
+		note_use(use, head->home_database, "condition", kind->singular, head->name);
 }
 
 /* What this transaction has done to its own database's definitions. */
@@ -201,9 +211,7 @@ find_use_in_tables(Oid role, role_use *use)
 		{
 			const void *policy = set.policies + p * rsl_kinds[k]->policy_size;
 
-			if (is_owner(rsl_kinds[k], policy, role))
-				note_use(use, MyDatabaseId, "owner", rsl_kinds[k]->singular,
-						 ((const rsl_policy_head *) policy)->name);
+			note_use_by_kind(use, rsl_kinds[k], policy, role);
 		}
 	}
 }
@@ -239,10 +247,8 @@ find_use_in_force(Oid role, Oid but, role_use *use)
 		{
 			const rsl_policy_head *policy = rsl_kinds[k]->published(i);
 
-			if (policy && is_owner(rsl_kinds[k], policy, role) &&
-				policy->home_database != but)
-				note_use(use, policy->home_database, "owner",
-						 rsl_kinds[k]->singular, policy->name);
+			if (policy && policy->home_database != but)
+				note_use_by_kind(use, rsl_kinds[k], policy, role);
 		}
 	}
 	LWLockRelease(rsl_config_lock);

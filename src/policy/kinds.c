@@ -21,6 +21,7 @@ const rsl_kind *const rsl_kinds[RSL_NUM_KINDS] = {
 	&rsl_health_check_kind,
 	&rsl_feature_kind,
 	&rsl_degradation_kind,
+	&rsl_experiment_kind,
 };
 
 static const rsl_policy_head *

@@ -30,6 +30,7 @@ typedef struct rsl_kind
 	rsl_event_kind event_kind;
 	Size		policy_size;
 	Size		owner_offset;	/* of the owner's Oid in a policy; 0 = none */
+	Size		role_offset;	/* of the role that its conditions name; 0 = none */
 
 	/* how many entries there are */
 	int			(*capacity) (void);
@@ -54,13 +55,14 @@ typedef struct rsl_kind
 	void		(*announce) (void);
 } rsl_kind;
 
-#define RSL_NUM_KINDS	3
+#define RSL_NUM_KINDS	4
 
 extern const rsl_kind *const rsl_kinds[RSL_NUM_KINDS];
 
 extern const rsl_kind rsl_health_check_kind;
 extern const rsl_kind rsl_feature_kind;
 extern const rsl_kind rsl_degradation_kind;
+extern const rsl_kind rsl_experiment_kind;
 
 /* The definitions of one kind in one database. */
 typedef struct rsl_definition_set

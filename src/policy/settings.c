@@ -19,6 +19,7 @@
 #include "core/listen_address.h"
 #include "policy/settings.h"
 #include "shared/cancel.h"
+#include "shared/experiments.h"
 #include "shared/cores.h"
 #include "shared/runaway.h"
 #include "shared/workers.h"
@@ -50,6 +51,8 @@ int			rsl_max_health_checks = 128;
 int			rsl_max_health_check_workers = 4;
 int			rsl_max_features = 128;
 int			rsl_max_degradations = 16;
+int			rsl_max_experiments = 128;
+bool		rsl_chaos_lever = false;
 int			rsl_event_buffer = 1024;
 char	   *rsl_http_listen = NULL;
 
@@ -395,6 +398,20 @@ rsl_define_settings(void)
 							16, 1, 32,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
+	DefineCustomIntVariable("resilience.max_experiments",
+							"Room for chaos experiments in shared memory, all databases together.",
+							NULL,
+							&rsl_max_experiments,
+							128, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("resilience.chaos",
+							 "Safety lever of chaos experiments: no fault is injected while it is off.",
+							 "Turning it off and reloading ends all faults within a second, with no connection needed.",
+							 &rsl_chaos_lever,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("resilience.event_buffer",
 							"How many of the newest events are kept in shared memory.",
 							NULL,
@@ -484,4 +501,5 @@ rsl_publish_settings(void)
 						(uint32) rsl_preemption_setting);
 	rsl_cancel_arm(RSL_CANCEL_BY_PREEMPTION,
 				   rsl_preemption_setting == RSL_PREEMPTION_RUNNING);
+	rsl_chaos_set_lever(rsl_chaos_lever);
 }

@@ -43,6 +43,8 @@ extern int	rsl_max_health_checks;
 extern int	rsl_max_health_check_workers;
 extern int	rsl_max_features;
 extern int	rsl_max_degradations;
+extern int	rsl_max_experiments;
+extern bool rsl_chaos_lever;
 extern int	rsl_event_buffer;
 extern char *rsl_http_listen;	/* "" = off */
 

@@ -19,7 +19,8 @@
  *	rsl_cancel_lock		the pids of sessions: shared to send a signal,
  *						exclusive to clear a pid at exit
  *	rsl_workers_lock	the extension's processes, see workers.h
- * Whoever holds a pool's lock, or one of the last two, takes no other lock.
+ *	rsl_experiments_lock	states and runs of experiments, see experiments.h
+ * Whoever holds a pool's lock, or one of the last three, takes no other lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -511,6 +512,7 @@ typedef struct rsl_shared
 	pg_atomic_uint32 cancellers;	/* who may cancel: RSL_CANCEL_BY_* */
 	pg_atomic_uint32 nrunaway_rules;	/* published runaway rules */
 	pg_atomic_uint32 nquarantined;	/* queries in quarantine */
+	pg_atomic_uint32 chaos_armed;	/* runs of experiments, see experiments.h */
 	pg_atomic_uint32 loaded;	/* 0 or 1: the server has more to do than it
 								 * can; written by the launcher only */
 
@@ -589,7 +591,8 @@ extern LWLockPadded *rsl_locks;
 #define rsl_cancel_lock			(&rsl_locks[2].lock)
 #define rsl_compartments_lock	(&rsl_locks[3].lock)
 #define rsl_workers_lock		(&rsl_locks[4].lock)
-#define RSL_FIXED_LOCKS			6	/* before those of pools; the server's is
+#define rsl_experiments_lock	(&rsl_locks[5].lock)
+#define RSL_FIXED_LOCKS			7	/* before those of pools; the server's is
 									 * the last of them */
 
 extern void rsl_shmem_init(void);

@@ -14,6 +14,7 @@
 #include "shared/budget.h"
 #include "shared/endpoint.h"
 #include "shared/events.h"
+#include "shared/experiments.h"
 #include "shared/features.h"
 #include "shared/health.h"
 #include "shared/health_board.h"
@@ -59,6 +60,7 @@ typedef struct shmem_parts
 	Size		health;
 	Size		features;
 	Size		degradations;
+	Size		experiments;
 	Size		workers;
 	Size		endpoint;
 	Size		health_board;
@@ -107,6 +109,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_features_shmem_size());
 	parts.degradations = size;
 	size = add_size(size, rsl_degradations_shmem_size());
+	parts.experiments = size;
+	size = add_size(size, rsl_experiments_shmem_size());
 	parts.workers = size;
 	size = add_size(size, rsl_workers_shmem_size());
 	parts.endpoint = size;
@@ -171,6 +175,7 @@ shmem_fill(void)
 	pg_atomic_init_u32(&shared->cancellers, 0);
 	pg_atomic_init_u32(&shared->nrunaway_rules, 0);
 	pg_atomic_init_u32(&shared->nquarantined, 0);
+	pg_atomic_init_u32(&shared->chaos_armed, 0);
 	pg_atomic_init_u64(&shared->cancels_requested, 0);
 	pg_atomic_init_u64(&shared->cancels_delivered, 0);
 	pg_atomic_init_u64(&shared->cancels_missed, 0);
@@ -258,6 +263,7 @@ shmem_fill(void)
 	rsl_health_shmem_init();
 	rsl_features_shmem_init();
 	rsl_degradations_shmem_init();
+	rsl_experiments_shmem_init();
 	rsl_workers_shmem_init();
 	rsl_endpoint_shmem_init();
 	rsl_board_shmem_init();
@@ -295,6 +301,7 @@ shmem_startup(void)
 	rsl_health_shmem_place((char *) rsl_shmem + parts.health);
 	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
 	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
+	rsl_experiments_shmem_place((char *) rsl_shmem + parts.experiments);
 	rsl_workers_shmem_place((char *) rsl_shmem + parts.workers);
 	rsl_endpoint_shmem_place((char *) rsl_shmem + parts.endpoint);
 	rsl_board_shmem_place((char *) rsl_shmem + parts.health_board);

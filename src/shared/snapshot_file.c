@@ -33,7 +33,7 @@
 #define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
 
 /* change this when one of the structs of policies changes */
-#define RSL_SNAPSHOT_FORMAT	7
+#define RSL_SNAPSHOT_FORMAT	8
 
 typedef struct snapshot_header
 {

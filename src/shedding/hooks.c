@@ -23,6 +23,7 @@
 #include "shared/breakers.h"
 #include "shared/budget.h"
 #include "shared/cancel.h"
+#include "shared/experiments.h"
 #include "shared/features.h"
 #include "shared/refusal_log.h"
 #include "shedding/admission.h"
@@ -43,10 +44,16 @@ static int	utility_depth = 0;
 
 /*
  * Depth of executor runs, within which statements are not top-level ones.
- * Only counted while something needs to know: a condition on statements, or
- * somebody who may cancel statements.
+ * Only counted while something needs to know: a condition on statements,
+ * somebody who may cancel statements, an experiment.
  */
 static int	executor_depth = 0;
+
+static inline bool
+needs_depth(void)
+{
+	return rsl_matches.uses_statement || rsl_cancel_armed() || rsl_chaos_armed();
+}
 
 /* A later statement of an admitted transaction, while there are rules. */
 static void
@@ -79,6 +86,19 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 	}
 	else
 		rsl_admit_transaction(stmt, source_text, queryDesc);
+
+	/* faults hold what was taken, as what they stand for would */
+	if (unlikely(rsl_chaos_armed()) && executor_depth == 0 && utility_depth == 0)
+		rsl_chaos.statement_starts(stmt, source_text, queryDesc);
+}
+
+/* It has done its work, without an error. */
+static inline void
+statement_ends(void)
+{
+	if (unlikely(rsl_chaos_armed()) && rsl_me != NULL &&
+		executor_depth == 0 && utility_depth == 0)
+		rsl_chaos.statement_ends();
 }
 
 static void
@@ -140,7 +160,7 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 	if (rsl_admitted)
 		rsl_session_resume();
 
-	if (likely(!rsl_matches.uses_statement && !rsl_cancel_armed()))
+	if (likely(!needs_depth()))
 	{
 		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
 		return;
@@ -184,11 +204,12 @@ executor_finish(QueryDesc *queryDesc)
 	bool		cancellable;
 
 	/* AFTER triggers run here; a query that only reads has none */
-	if (likely(!rsl_matches.uses_statement && !rsl_cancel_armed()) ||
+	if (likely(!needs_depth()) ||
 		(queryDesc->operation == CMD_SELECT &&
 		 !queryDesc->plannedstmt->hasModifyingCTE))
 	{
 		call_executor_finish(queryDesc);
+		statement_ends();
 		return;
 	}
 
@@ -212,6 +233,7 @@ executor_finish(QueryDesc *queryDesc)
 	executor_depth--;
 	if (cancellable)
 		rsl_cancel_end();
+	statement_ends();
 }
 
 /*
@@ -294,6 +316,7 @@ process_utility(UTILITY_PARAMS)
 	utility_depth--;
 	if (cancellable)
 		rsl_cancel_end();
+	statement_ends();
 }
 
 static void

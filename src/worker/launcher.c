@@ -27,6 +27,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "chaos/control.h"
 #include "degradation/coupling.h"
 #include "degradation/degrade.h"
 #include "degradation/dimmer_tick.h"
@@ -365,6 +366,7 @@ tick(void)
 	rsl_health_tick();
 	rsl_features_tick();
 	rsl_degradations_tick();
+	rsl_experiments_tick();
 	rsl_log_events();
 
 	/* caps open when the higher classes have been quiet for a while */
