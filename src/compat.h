@@ -194,6 +194,20 @@ rsl_connection_wait_event(void)
 #endif
 }
 
+static inline uint32
+rsl_chaos_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ResilienceChaos");
+	return wait_event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 /* when transaction_timeout (17 and later) ends this transaction */
 static inline TimestampTz
 rsl_transaction_timeout_at(void)

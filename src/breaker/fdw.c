@@ -32,6 +32,7 @@
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "policy/settings.h"
+#include "shared/experiments.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -75,6 +76,16 @@ typedef struct query_guard
 } query_guard;
 
 #define FLAGS_BEGIN		(RSL_SECTION_TIMED | RSL_SECTION_CONNECTS)
+
+/*
+ * The server is about to be called: here chaos experiments strike, where the
+ * breaker sees it.
+ */
+static inline void
+call_begins(const rsl_server *server)
+{
+	rsl_chaos_foreign_call(server->serverid);
+}
 
 /* Is there anything to do for calls to this server? */
 static inline bool
@@ -154,6 +165,7 @@ guarded_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "planning");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "planning",
+				call_begins(server),
 				server->fdw->GetForeignRelSize(root, baserel, relid));
 	rsl_guard_close(&guard);
 }
@@ -171,6 +183,7 @@ guarded_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "planning");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "planning",
+				call_begins(server),
 				server->fdw->GetForeignPaths(root, baserel, relid));
 	rsl_guard_close(&guard);
 }
@@ -213,6 +226,7 @@ guarded_join_paths(PlannerInfo *root, RelOptInfo *joinrel,
 	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "planning");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "planning",
+				call_begins(server),
 				server->fdw->GetForeignJoinPaths(root, joinrel, outerrel,
 												 innerrel, jointype, extra));
 	rsl_guard_close(&guard);
@@ -236,6 +250,7 @@ guarded_upper_paths(PlannerInfo *root, UpperRelationKind stage,
 	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "planning");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "planning",
+				call_begins(server),
 				server->fdw->GetForeignUpperPaths(root, stage, input_rel,
 												  output_rel, extra));
 	rsl_guard_close(&guard);
@@ -280,9 +295,11 @@ begin_scan(ForeignScanState *node, guarded_scan *scan)
 	base->guard = guard_of_query(base->server, estate, "begin");
 	if (scan->direct)
 		RSL_GUARDED(base->guard, FLAGS_BEGIN, "begin",
+					call_begins(base->server),
 					base->fdw->BeginDirectModify(node, scan->eflags));
 	else
 		RSL_GUARDED(base->guard, FLAGS_BEGIN, "begin",
+					call_begins(base->server),
 					base->fdw->BeginForeignScan(node, scan->eflags));
 	base->begun = true;
 	if (base->server->is_postgres_fdw)
@@ -573,6 +590,8 @@ begin_any_scan(ForeignScanState *node, int eflags, bool direct)
 	if (!is_guarded(server))
 	{
 		node->fdwroutine = unconstify(FdwRoutine *, server->fdw);
+		if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+			call_begins(server);
 		if (direct)
 			server->fdw->BeginDirectModify(node, eflags);
 		else
@@ -631,6 +650,7 @@ begin_modify(ResultRelInfo *rinfo, guarded_modify *modify)
 	base->guard = guard_of_query(base->server, estate, "begin");
 	if (base->fdw->BeginForeignModify)
 		RSL_GUARDED(base->guard, FLAGS_BEGIN, "begin",
+					call_begins(base->server),
 					base->fdw->BeginForeignModify(modify->mtstate, rinfo,
 												  modify->fdw_private,
 												  modify->subplan_index,
@@ -778,6 +798,8 @@ guarded_begin_modify(ModifyTableState *mtstate, ResultRelInfo *rinfo,
 	if (!is_guarded(server))
 	{
 		rinfo->ri_FdwRoutine = unconstify(FdwRoutine *, server->fdw);
+		if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+			call_begins(server);
 		if (server->fdw->BeginForeignModify)
 			server->fdw->BeginForeignModify(mtstate, rinfo, fdw_private,
 											subplan_index, eflags);
@@ -810,6 +832,7 @@ guarded_begin_insert(ModifyTableState *mtstate, ResultRelInfo *rinfo)
 	if (!is_guarded(server))
 	{
 		rinfo->ri_FdwRoutine = unconstify(FdwRoutine *, server->fdw);
+		call_begins(server);
 		if (server->fdw->BeginForeignInsert)
 			server->fdw->BeginForeignInsert(mtstate, rinfo);
 		return;
@@ -827,6 +850,7 @@ guarded_begin_insert(ModifyTableState *mtstate, ResultRelInfo *rinfo)
 	modify->base.guard = guard_of_query(server, estate, "begin");
 	if (server->fdw->BeginForeignInsert)
 		RSL_GUARDED(modify->base.guard, FLAGS_BEGIN, "begin",
+					call_begins(server),
 					server->fdw->BeginForeignInsert(mtstate, rinfo));
 	modify->base.begun = true;
 	if (server->is_postgres_fdw)
@@ -859,10 +883,14 @@ guarded_sample(Relation relation, int elevel, HeapTuple *rows, int targrows,
 	if (entry == NULL)
 		elog(ERROR, "no sampling function for relation %u", relid);
 	if (!is_guarded(server))
+	{
+		call_begins(server);
 		return entry->function(relation, elevel, rows, targrows, totalrows,
 							   totaldeadrows);
+	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "analyze");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "analyze",
+				call_begins(server),
 				result = entry->function(relation, elevel, rows, targrows,
 										 totalrows, totaldeadrows));
 	rsl_guard_close(&guard);
@@ -884,7 +912,10 @@ guarded_analyze(Relation relation, AcquireSampleRowsFunc *function,
 	bool		result;
 
 	if (!is_guarded(server))
+	{
+		call_begins(server);
 		return server->fdw->AnalyzeForeignTable(relation, function, totalpages);
+	}
 
 	if (rsl_breaker_blocks(server->breaker))
 	{
@@ -898,6 +929,7 @@ guarded_analyze(Relation relation, AcquireSampleRowsFunc *function,
 
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "analyze");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "analyze",
+				call_begins(server),
 				result = server->fdw->AnalyzeForeignTable(relation, function,
 														  totalpages));
 	rsl_guard_close(&guard);
@@ -927,9 +959,13 @@ guarded_import(ImportForeignSchemaStmt *stmt, Oid serverid)
 	List	   *result;
 
 	if (!is_guarded(server))
+	{
+		call_begins(server);
 		return server->fdw->ImportForeignSchema(stmt, serverid);
+	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "import");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "import",
+				call_begins(server),
 				result = server->fdw->ImportForeignSchema(stmt, serverid));
 	rsl_guard_close(&guard);
 	if (server->is_postgres_fdw)
@@ -947,11 +983,13 @@ guarded_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
 
 	if (!is_guarded(server))
 	{
+		call_begins(server);
 		server->fdw->ExecForeignTruncate(rels, behavior, restart_seqs);
 		return;
 	}
 	rsl_guard_open(&guard, server->breaker, &server->policy, NULL, "truncate");
 	RSL_GUARDED(&guard, FLAGS_BEGIN, "truncate",
+				call_begins(server),
 				server->fdw->ExecForeignTruncate(rels, behavior, restart_seqs));
 	rsl_guard_close(&guard);
 	if (server->is_postgres_fdw)

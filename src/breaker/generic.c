@@ -21,6 +21,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "policy/publish.h"
+#include "shared/experiments.h"
 #include "shared/pool.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
@@ -72,6 +73,26 @@ find_breaker(FunctionCallInfo fcinfo, rsl_breaker_policy *policy)
 	return index;
 }
 
+/* Run the statement; experiments hit it, and not the one that has called us. */
+static int
+execute(const char *sql)
+{
+	int			depth = rsl_attempt_depth;
+	int			rc;
+
+	rsl_attempt_depth = rsl_executor_depth + rsl_utility_depth;
+	PG_TRY();
+	{
+		rc = SPI_execute(sql, false, 0);
+	}
+	PG_FINALLY();
+	{
+		rsl_attempt_depth = depth;
+	}
+	PG_END_TRY();
+	return rc;
+}
+
 /*
  * call_with_breaker(name text, sql text) returns bigint
  *
@@ -99,7 +120,7 @@ call_with_breaker(PG_FUNCTION_ARGS)
 	SPI_connect();
 	rsl_guard_open(guard, index, policy, NULL, "call");
 	RSL_GUARDED(guard, RSL_SECTION_TIMED, "call",
-				rc = SPI_execute(sql, false, 0));
+				rc = execute(sql));
 	rsl_guard_close(guard);
 	if (rc < 0)
 		ereport(ERROR,

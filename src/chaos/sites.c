@@ -3,17 +3,87 @@
  * sites.c
  *		Where statements and connections meet chaos experiments.
  *
+ * Only what a client has sent is hit, or what it has sent through retry(),
+ * run_feature() and call_with_breaker(), and never what runs while a
+ * transaction commits: deferred triggers are recognized by being triggers.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "chaos/inject.h"
 #include "chaos/record.h"
 #include "chaos/sites.h"
 #include "chaos/target.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "shared/session.h"
+#include "utils/fmgrprotos.h"
 
-/* of the statement that started last: the runs whose target it is */
+/* more foreign servers in one statement are hit again and again */
+#define MAX_SERVERS		16
+
+/* Of the statement that started last: whose target it is, until it ends. */
 static uint32 targets = 0;
+static bool in_statement = false;
+
+/* The same, of a statement that retry() or the like runs for it. */
+static uint32 attempt_targets = 0;
+static bool touches_relation = false;
+
+/* the foreign servers that it has called, or that were called to plan one */
+static Oid	servers[MAX_SERVERS];
+static int	nservers = 0;
+
+/* between the decision to commit and the end of the transaction */
+static bool is_committing = false;
+
+static bool
+is_in_trigger(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0;
+}
+
+/* What takes locks that others may wait for? */
+static bool
+locks_relation(const PlannedStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->utilityStmt)
+		return !IsA(stmt->utilityStmt, CallStmt) && !IsA(stmt->utilityStmt, DoStmt);
+	foreach(lc, stmt->rtable)
+	{
+		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_RELATION)
+			return true;
+	}
+	return false;
+}
+
+static void
+forget_statement(void)
+{
+	targets = attempt_targets = 0;
+	in_statement = false;
+	nservers = 0;
+}
+
+/* Each attempt may be hit anew. */
+static void
+attempt_starts(const rsl_statement *statement)
+{
+	attempt_targets = 0;
+	nservers = 0;
+	if (is_committing || is_in_trigger())
+		return;
+	rsl_targets_refresh();
+	if (rsl_session_is_spared())
+		return;
+	attempt_targets = rsl_targets_of_statement(statement);
+	if (attempt_targets != 0 && !rsl_statement_is_spared(statement->stmt))
+		rsl_inject_at_start(attempt_targets);
+}
 
 static void
 statement_starts(const PlannedStmt *stmt, const char *source_text,
@@ -21,11 +91,22 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 {
 	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 
-	targets = 0;
+	if (rsl_attempt_depth > 0)
+	{
+		attempt_starts(&statement);
+		return;
+	}
+	forget_statement();
+	if (is_committing || is_in_trigger())
+		return;
 	rsl_targets_refresh();
 	if (rsl_session_is_spared())
 		return;
 	targets = rsl_targets_of_statement(&statement);
+	if (targets != 0 && rsl_statement_is_spared(stmt))
+		targets = 0;
+	in_statement = true;
+	touches_relation = locks_relation(stmt);
 	rsl_record_start(targets);
 	if (targets != 0)
 		rsl_inject_at_start(targets);
@@ -34,23 +115,96 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 static void
 statement_ends(void)
 {
-	if (targets != 0)
-		rsl_inject_at_end(targets);
-	targets = 0;
+	uint32		ended = targets;
+
+	if (!in_statement || rsl_attempt_depth > 0)
+		return;
+	if (ended != 0 && touches_relation)
+		rsl_inject_at_end(ended);
+	forget_statement();
 	rsl_record_end();
 }
 
 static void
 connection_starts(void)
 {
-	rsl_inject_at_connection();
+	uint32		refused = rsl_targets_of_connection();
+
+	if (refused != 0)
+		rsl_inject_at_connection(refused);
 }
 
+/*
+ * A server is called by a statement that runs, or to plan one: of that nothing
+ * is known but the session.  Each server at most once by a statement, and once
+ * while it is planned.
+ */
+static void
+foreign_call(Oid server)
+{
+	uint32		concerned = rsl_attempt_depth > 0 ? attempt_targets : targets;
+
+	if (rsl_me == NULL || is_committing)
+		return;
+	if (!in_statement)
+	{
+		if (is_in_trigger())
+			return;
+		rsl_targets_refresh();
+		if (rsl_session_is_spared())
+			return;
+		concerned = rsl_targets_of_session();
+	}
+	for (int i = 0; i < nservers; i++)
+	{
+		if (servers[i] == server)
+			return;
+	}
+	if (nservers < MAX_SERVERS)
+		servers[nservers++] = server;
+	if (concerned != 0)
+		rsl_inject_at_foreign_call(concerned, server);
+}
+
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			is_committing = true;
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			is_committing = false;
+			forget_statement();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subtransaction_callback(SubXactEvent event, SubTransactionId mine,
+						SubTransactionId parent, void *arg)
+{
+	/* not one within a function of the statement that goes on */
+	if (event == SUBXACT_EVENT_ABORT_SUB &&
+		rsl_executor_depth + rsl_utility_depth == 0)
+		forget_statement();
+}
+
+/* Called by _PG_init() when the library is being preloaded. */
 void
 rsl_chaos_init(void)
 {
 	rsl_chaos.statement_starts = statement_starts;
 	rsl_chaos.statement_ends = statement_ends;
 	rsl_chaos.connection_starts = connection_starts;
+	rsl_chaos.foreign_call = foreign_call;
+	RegisterXactCallback(transaction_callback, NULL);
+	RegisterSubXactCallback(subtransaction_callback, NULL);
 	rsl_record_init();
 }

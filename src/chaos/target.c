@@ -16,13 +16,16 @@
 #include "catalog/namespace.h"
 #include "chaos/target.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "policy/conditions.h"
+#include "policy/publish.h"
 #include "shared/health_board.h"
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 static rsl_target *targets = NULL;
@@ -59,6 +62,14 @@ copy_runs(void)
 	LWLockRelease(rsl_config_lock);
 }
 
+static void
+make_room(void)
+{
+	if (targets == NULL)
+		targets = MemoryContextAllocZero(TopMemoryContext,
+										 RSL_MAX_RUNS * sizeof(rsl_target));
+}
+
 void
 rsl_targets_refresh(void)
 {
@@ -69,9 +80,7 @@ rsl_targets_refresh(void)
 			   session_user == user && strcmp(application, name) == 0))
 		return;
 
-	if (targets == NULL)
-		targets = MemoryContextAllocZero(TopMemoryContext,
-										 RSL_MAX_RUNS * sizeof(rsl_target));
+	make_room();
 	/* an error below leaves nothing that looks valid */
 	generation = 0;
 	session_user = InvalidOid;
@@ -115,6 +124,59 @@ is_in_range_table(List *rtable, Oid relation)
 
 		if (rte->relid == relation)
 			return true;
+	}
+	return false;
+}
+
+/*
+ * Statements that use what is in our schema: a view or table, a function in
+ * the select list of a plain SELECT, or in its FROM, a procedure.
+ */
+
+static bool
+uses_schema_walker(Node *node, Oid *schema)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) &&
+		get_func_namespace(((FuncExpr *) node)->funcid) == *schema)
+		return true;
+	if (IsA(node, RangeTblFunction))
+		return uses_schema_walker(((RangeTblFunction *) node)->funcexpr, schema);
+	return expression_tree_walker(node, uses_schema_walker, schema);
+}
+
+bool
+rsl_statement_is_spared(const PlannedStmt *stmt)
+{
+	Oid			schema = get_namespace_oid(RSL_SCHEMA_NAME, true);
+	ListCell   *lc;
+
+	if (!OidIsValid(schema))
+		return false;
+	if (stmt->utilityStmt)
+		return IsA(stmt->utilityStmt, CallStmt) &&
+			uses_schema_walker((Node *) ((CallStmt *) stmt->utilityStmt)->funcexpr,
+							   &schema);
+	foreach(lc, stmt->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (OidIsValid(rte->relid) && get_rel_namespace(rte->relid) == schema)
+			return true;
+	}
+	for (Plan *plan = stmt->planTree; plan != NULL; plan = outerPlan(plan))
+	{
+		if (uses_schema_walker((Node *) plan->targetlist, &schema))
+			return true;
+		if (IsA(plan, FunctionScan))
+		{
+			foreach(lc, ((FunctionScan *) plan)->functions)
+			{
+				if (uses_schema_walker(lfirst(lc), &schema))
+					return true;
+			}
+		}
 	}
 	return false;
 }
@@ -179,6 +241,56 @@ rsl_targets_of_statement(const rsl_statement *statement)
 			(!OidIsValid(target->policy.relation) ||
 			 touches(statement, target->policy.relation)) &&
 			rsl_conditions_match_statement(&target->policy.conditions, statement))
+			found |= UINT32_C(1) << i;
+	}
+	return found;
+}
+
+static bool
+judges_statements(const rsl_experiment_policy *policy)
+{
+	return OidIsValid(policy->relation) ||
+		rsl_conditions_judge_statements(&policy->conditions);
+}
+
+uint32
+rsl_targets_of_session(void)
+{
+	uint32		armed = pg_atomic_read_u32(&rsl_shmem->chaos_armed);
+	uint32		found = 0;
+
+	for (int i = 0; i < RSL_MAX_RUNS; i++)
+	{
+		if ((armed & (UINT32_C(1) << i)) != 0 && targets[i].session &&
+			!judges_statements(&targets[i].policy))
+			found |= UINT32_C(1) << i;
+	}
+	return found;
+}
+
+uint32
+rsl_targets_of_connection(void)
+{
+	uint32		found = 0;
+
+	if (rsl_me->superuser)
+		return 0;
+	make_room();
+	/* the session's own copies are made later, for its session user */
+	session_user = InvalidOid;
+	copy_runs();
+	for (int i = 0; i < RSL_MAX_RUNS; i++)
+	{
+		rsl_target *target = &targets[i];
+		rsl_conditions *conditions = &target->policy.conditions;
+
+		if (target->uid != 0 &&
+			target->policy.impact == RSL_IMPACT_CONNECTION_REFUSED &&
+			!judges_statements(&target->policy) &&
+			rsl_conditions_match_session(conditions, rsl_me->role,
+										 rsl_conditions_is_member(conditions, rsl_me->role),
+										 rsl_me->database, &rsl_me->address,
+										 rsl_me->application_name))
 			found |= UINT32_C(1) << i;
 	}
 	return found;

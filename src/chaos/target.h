@@ -33,8 +33,24 @@ extern const rsl_target *rsl_target_of_run(int run);
  */
 extern uint32 rsl_targets_of_statement(const rsl_statement *statement);
 
+/* Those whose conditions are on sessions only; they may concern this one. */
+extern uint32 rsl_targets_of_session(void);
+
+/*
+ * While a connection is being authenticated: bit i = it is a target of run i,
+ * whose impact is connection_refused.  Superusers are not.  Refreshes by
+ * itself.
+ */
+extern uint32 rsl_targets_of_connection(void);
+
 /* Is this session never hit?  Superusers, and everybody in recovery. */
 extern bool rsl_session_is_spared(void);
+
+/*
+ * Is this a statement about resilience itself, or one that only has it run
+ * others?  Nobody must be kept from looking, or from stopping an experiment.
+ */
+extern bool rsl_statement_is_spared(const PlannedStmt *stmt);
 
 /* May a fault of this run be injected now?  Everything that can end it. */
 extern bool rsl_run_may_inject(int run);

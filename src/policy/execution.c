@@ -19,6 +19,7 @@
 #include "parser/parser.h"
 #include "parser/scansup.h"
 #include "policy/execution.h"
+#include "shared/experiments.h"
 #include "shared/pool.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -113,27 +114,37 @@ rsl_transaction_has_worked(void)
 uint64
 rsl_execute_statements(List *statements, rsl_row_receiver *rows)
 {
-	uint64		processed = 0;
+	volatile uint64 processed = 0;
+	int			depth = rsl_attempt_depth;
 	ListCell   *lc;
 
 	SPI_connect();
-	foreach(lc, statements)
+	rsl_attempt_depth = rsl_executor_depth + rsl_utility_depth;
+	PG_TRY();
 	{
-		SPIExecuteOptions options = {0};
-		int			rc;
-
-		options.dest = None_Receiver;
-		if (rows != NULL && lnext(statements, lc) == NULL)
+		foreach(lc, statements)
 		{
-			options.dest = &rows->pub;
-			options.must_return_tuples = true;
+			SPIExecuteOptions options = {0};
+			int			rc;
+
+			options.dest = None_Receiver;
+			if (rows != NULL && lnext(statements, lc) == NULL)
+			{
+				options.dest = &rows->pub;
+				options.must_return_tuples = true;
+			}
+			rc = SPI_execute_extended((const char *) lfirst(lc), &options);
+			if (rc < 0)
+				elog(ERROR, "SPI_execute_extended failed: %s",
+					 SPI_result_code_string(rc));
+			processed = SPI_processed;
 		}
-		rc = SPI_execute_extended((const char *) lfirst(lc), &options);
-		if (rc < 0)
-			elog(ERROR, "SPI_execute_extended failed: %s",
-				 SPI_result_code_string(rc));
-		processed = SPI_processed;
 	}
+	PG_FINALLY();
+	{
+		rsl_attempt_depth = depth;
+	}
+	PG_END_TRY();
 	SPI_finish();
 	return processed;
 }

@@ -15,6 +15,9 @@
 
 rsl_experiments_shared *rsl_experiments = NULL;
 rsl_chaos_sites rsl_chaos;
+int			rsl_executor_depth = 0;
+int			rsl_utility_depth = 0;
+int			rsl_attempt_depth = 0;
 
 static const char *const impact_names[RSL_NUM_IMPACTS] = {
 	"latency", "error", "cancel", "terminate", "foreign_error",
@@ -167,7 +170,6 @@ clear_run(rsl_run *run)
 	pg_atomic_write_u64(&run->ends_us, 0);
 	pg_atomic_write_u64(&run->condition_us, 0);
 	pg_atomic_write_u32(&run->injections, 0);
-	pg_atomic_write_u32(&run->active, 0);
 	for (int t = 0; t < RSL_NUM_TIMES; t++)
 	{
 		for (int g = 0; g < RSL_NUM_GROUPS; g++)

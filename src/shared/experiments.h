@@ -16,6 +16,7 @@
 #ifndef RSL_SHARED_EXPERIMENTS_H
 #define RSL_SHARED_EXPERIMENTS_H
 
+#include "core/fault_draw.h"
 #include "core/histogram.h"
 #include "executor/execdesc.h"
 #include "nodes/plannodes.h"
@@ -42,13 +43,6 @@ typedef enum rsl_impact
 	RSL_IMPACT_LOCK_DELAY,		/* after its work, while it holds its locks */
 	RSL_NUM_IMPACTS
 } rsl_impact;
-
-typedef enum rsl_distribution
-{
-	RSL_DISTRIBUTION_FIXED = 0,
-	RSL_DISTRIBUTION_UNIFORM,	/* delay - variance .. delay + variance */
-	RSL_DISTRIBUTION_NORMAL		/* variance is the standard deviation */
-} rsl_distribution;
 
 /* The numbers are those of the metric resilience_experiment_state. */
 typedef enum rsl_experiment_state
@@ -167,8 +161,10 @@ typedef struct rsl_run
 	 */
 	pg_atomic_uint64 condition_us;
 
-	/* atomics, of this run: faults so far, and those that are going on */
+	/* atomic: faults so far */
 	pg_atomic_uint32 injections;
+
+	/* atomic: faults that are going on, also of an earlier use of this place */
 	pg_atomic_uint32 active;
 
 	/* experiments lock */
@@ -262,5 +258,30 @@ typedef struct rsl_chaos_sites
 } rsl_chaos_sites;
 
 extern rsl_chaos_sites rsl_chaos;
+
+/*
+ * How deep this backend is in executor runs and in utility statements (kept by
+ * shedding/hooks.c, while somebody needs to know), and how deep both together
+ * are where statements count as top-level ones.  That is 0, but within
+ * retry(), run_feature() and call_with_breaker(): they are there to cope with
+ * faults, so that the SQL that was given to them is hit, and not they.
+ */
+extern int	rsl_executor_depth;
+extern int	rsl_utility_depth;
+extern int	rsl_attempt_depth;
+
+static inline bool
+rsl_is_attempt_depth(void)
+{
+	return rsl_executor_depth + rsl_utility_depth == rsl_attempt_depth;
+}
+
+/* A contact with a foreign server begins. */
+static inline void
+rsl_chaos_foreign_call(Oid server)
+{
+	if (unlikely(rsl_chaos_armed()))
+		rsl_chaos.foreign_call(server);
+}
 
 #endif							/* RSL_SHARED_EXPERIMENTS_H */

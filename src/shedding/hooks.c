@@ -39,16 +39,13 @@ static ExecutorFinish_hook_type prev_executor_finish = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static emit_log_hook_type prev_emit_log = NULL;
 
-/* depth of utility statements that may contain transactions */
-static int	utility_depth = 0;
-
 /*
- * Depth of executor runs, within which statements are not top-level ones.
- * Only counted while something needs to know: a condition on statements,
- * somebody who may cancel statements, an experiment.
+ * rsl_utility_depth is the depth of utility statements that may contain
+ * transactions, rsl_executor_depth that of executor runs: within them
+ * statements are not top-level ones.  The latter is only counted while
+ * something needs to know: a condition on statements, somebody who may cancel
+ * statements, an experiment.
  */
-static int	executor_depth = 0;
-
 static inline bool
 needs_depth(void)
 {
@@ -78,17 +75,17 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 		rsl_session_resume();
 		rsl_degradation_going_on(rsl_me->priority);
 		if (unlikely(rsl_matches.uses_statement) &&
-			executor_depth == 0 && utility_depth == 0)
+			rsl_executor_depth == 0 && rsl_utility_depth == 0)
 			rsl_charge_statement(stmt, source_text, queryDesc);
 		if (unlikely(rsl_runaway_active()) &&
-			executor_depth == 0 && utility_depth == 0)
+			rsl_executor_depth == 0 && rsl_utility_depth == 0)
 			runaway_statement_starts(stmt, source_text, queryDesc);
 	}
 	else
 		rsl_admit_transaction(stmt, source_text, queryDesc);
 
 	/* faults hold what was taken, as what they stand for would */
-	if (unlikely(rsl_chaos_armed()) && executor_depth == 0 && utility_depth == 0)
+	if (unlikely(rsl_chaos_armed()) && rsl_is_attempt_depth())
 		rsl_chaos.statement_starts(stmt, source_text, queryDesc);
 }
 
@@ -96,8 +93,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 static inline void
 statement_ends(void)
 {
-	if (unlikely(rsl_chaos_armed()) && rsl_me != NULL &&
-		executor_depth == 0 && utility_depth == 0)
+	if (unlikely(rsl_chaos_armed()) && rsl_me != NULL && rsl_is_attempt_depth())
 		rsl_chaos.statement_ends();
 }
 
@@ -132,7 +128,7 @@ static bool
 begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *source_text,
 				  QueryDesc *queryDesc)
 {
-	if (executor_depth > 0 || utility_depth > 0 || !rsl_cancel_armed() ||
+	if (rsl_executor_depth > 0 || rsl_utility_depth > 0 || !rsl_cancel_armed() ||
 		!rsl_cancel_outermost())
 		return false;
 
@@ -168,7 +164,7 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 
 	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
 									queryDesc->sourceText, queryDesc);
-	executor_depth++;
+	rsl_executor_depth++;
 	PG_TRY();
 	{
 		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
@@ -177,13 +173,13 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 	}
 	PG_CATCH();
 	{
-		executor_depth--;
+		rsl_executor_depth--;
 		if (cancellable)
 			rsl_cancel_failed(caller);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	executor_depth--;
+	rsl_executor_depth--;
 	if (cancellable)
 		rsl_cancel_end();
 }
@@ -215,7 +211,7 @@ executor_finish(QueryDesc *queryDesc)
 
 	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
 									queryDesc->sourceText, queryDesc);
-	executor_depth++;
+	rsl_executor_depth++;
 	PG_TRY();
 	{
 		call_executor_finish(queryDesc);
@@ -224,13 +220,13 @@ executor_finish(QueryDesc *queryDesc)
 	}
 	PG_CATCH();
 	{
-		executor_depth--;
+		rsl_executor_depth--;
 		if (cancellable)
 			rsl_cancel_failed(caller);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	executor_depth--;
+	rsl_executor_depth--;
 	if (cancellable)
 		rsl_cancel_end();
 	statement_ends();
@@ -298,7 +294,7 @@ process_utility(UTILITY_PARAMS)
 	cancellable = begin_cancellable(IsA(pstmt->utilityStmt, CopyStmt) ?
 									RSL_STATEMENT_COPY : RSL_STATEMENT_UTILITY,
 									pstmt, queryString, NULL);
-	utility_depth++;
+	rsl_utility_depth++;
 	PG_TRY();
 	{
 		call_process_utility(UTILITY_ARGS);
@@ -307,13 +303,13 @@ process_utility(UTILITY_PARAMS)
 	}
 	PG_CATCH();
 	{
-		utility_depth--;
+		rsl_utility_depth--;
 		if (cancellable)
 			rsl_cancel_failed(caller);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	utility_depth--;
+	rsl_utility_depth--;
 	if (cancellable)
 		rsl_cancel_end();
 	statement_ends();
@@ -328,7 +324,7 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			rsl_degradation_over();
-			if (rsl_admitted && utility_depth == 0)
+			if (rsl_admitted && rsl_utility_depth == 0)
 			{
 				if (unlikely(rsl_budget_is_open))
 					rsl_budget_settle(event != XACT_EVENT_ABORT);
