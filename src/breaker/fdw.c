@@ -160,6 +160,9 @@ guarded_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 
 	if (!is_guarded(server) || !rsl_table_estimates_remotely(server, relid))
 	{
+		if (unlikely(rsl_chaos_armed()) &&
+			rsl_table_estimates_remotely(server, relid))
+			call_begins(server);
 		server->fdw->GetForeignRelSize(root, baserel, relid);
 		return;
 	}

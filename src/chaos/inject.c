@@ -91,7 +91,8 @@ strike(int r, uint32 *number)
 	}
 	if (!take_one(&run->active, policy->max_concurrent, &ignored))
 	{
-		pg_atomic_fetch_add_u64(&experiment->overflowed, 1);
+		if (pg_atomic_read_u32(&experiment->uid) == target->uid)
+			pg_atomic_fetch_add_u64(&experiment->overflowed, 1);
 		return false;
 	}
 	current_run = run;

@@ -16,6 +16,7 @@
 #include "chaos/record.h"
 #include "chaos/sites.h"
 #include "chaos/target.h"
+#include "chaos/touched.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "shared/session.h"
@@ -30,7 +31,7 @@ static bool in_statement = false;
 
 /* The same, of a statement that retry() or the like runs for it. */
 static uint32 attempt_targets = 0;
-static bool touches_relation = false;
+static bool holds_locks = false;
 
 /* the foreign servers that it has called, or that were called to plan one */
 static Oid	servers[MAX_SERVERS];
@@ -45,20 +46,16 @@ is_in_trigger(void)
 	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0;
 }
 
-/* What takes locks that others may wait for? */
+/*
+ * Was the client's message under way when there began to be something to do?
+ * Then the depths were not counted from its beginning, and this may be a
+ * statement within another one.
+ */
 static bool
-locks_relation(const PlannedStmt *stmt)
+has_begun_before(void)
 {
-	ListCell   *lc;
-
-	if (stmt->utilityStmt)
-		return !IsA(stmt->utilityStmt, CallStmt) && !IsA(stmt->utilityStmt, DoStmt);
-	foreach(lc, stmt->rtable)
-	{
-		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_RELATION)
-			return true;
-	}
-	return false;
+	return GetCurrentStatementStartTimestamp() <=
+		(TimestampTz) pg_atomic_read_u64(&rsl_experiments->armed_at);
 }
 
 static void
@@ -75,7 +72,7 @@ attempt_starts(const rsl_statement *statement)
 {
 	attempt_targets = 0;
 	nservers = 0;
-	if (is_committing || is_in_trigger())
+	if (is_committing || is_in_trigger() || has_begun_before())
 		return;
 	rsl_targets_refresh();
 	if (rsl_session_is_spared())
@@ -97,7 +94,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 		return;
 	}
 	forget_statement();
-	if (is_committing || is_in_trigger())
+	if (is_committing || is_in_trigger() || has_begun_before())
 		return;
 	rsl_targets_refresh();
 	if (rsl_session_is_spared())
@@ -106,7 +103,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 	if (targets != 0 && rsl_statement_is_spared(stmt))
 		targets = 0;
 	in_statement = true;
-	touches_relation = locks_relation(stmt);
+	holds_locks = targets != 0 && rsl_statement_locks(stmt);
 	rsl_record_start(targets);
 	if (targets != 0)
 		rsl_inject_at_start(targets);
@@ -119,7 +116,7 @@ statement_ends(void)
 
 	if (!in_statement || rsl_attempt_depth > 0)
 		return;
-	if (ended != 0 && touches_relation)
+	if (ended != 0 && holds_locks)
 		rsl_inject_at_end(ended);
 	forget_statement();
 	rsl_record_end();

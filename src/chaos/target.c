@@ -14,7 +14,11 @@
 
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "chaos/target.h"
+#include "chaos/touched.h"
+#include "foreign/fdwapi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -25,6 +29,7 @@
 #include "shared/session.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -33,8 +38,13 @@ static rsl_target *targets = NULL;
 /* what the copies were made for */
 static uint64 generation = 0;
 static Oid	session_user = InvalidOid;
-static bool is_superuser = false;
 static char application[NAMEDATALEN];
+
+/* relations of all targets */
+static MemoryContext relations_context = NULL;
+
+/* one of them has changed: it may have got another partition */
+static bool relations_changed = false;
 
 /* Copy what is published; no catalogs are read while a lock is held. */
 static void
@@ -51,6 +61,8 @@ copy_runs(void)
 		target->phase = pg_atomic_read_u32(&run->phase);
 		target->uid = 0;
 		target->session = false;
+		target->relations = NULL;
+		target->nrelations = 0;
 		if (run->experiment < 0 || target->phase == RSL_RUN_FREE ||
 			target->phase == RSL_RUN_OVER)
 			continue;
@@ -62,12 +74,63 @@ copy_runs(void)
 	LWLockRelease(rsl_config_lock);
 }
 
+static int
+compare_oids(const void *a, const void *b)
+{
+	Oid			x = *(const Oid *) a;
+	Oid			y = *(const Oid *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool
+is_in_set(const rsl_target *target, Oid relation)
+{
+	return target->nrelations > 0 &&
+		bsearch(&relation, target->relations, target->nrelations, sizeof(Oid),
+				compare_oids) != NULL;
+}
+
+static void
+relation_changes(Datum arg, Oid relation)
+{
+	for (int i = 0; i < RSL_MAX_RUNS; i++)
+	{
+		if (targets[i].nrelations > 0 &&
+			(!OidIsValid(relation) || is_in_set(&targets[i], relation)))
+			relations_changed = true;
+	}
+}
+
 static void
 make_room(void)
 {
-	if (targets == NULL)
-		targets = MemoryContextAllocZero(TopMemoryContext,
-										 RSL_MAX_RUNS * sizeof(rsl_target));
+	if (targets != NULL)
+		return;
+	targets = MemoryContextAllocZero(TopMemoryContext,
+									 RSL_MAX_RUNS * sizeof(rsl_target));
+	relations_context = AllocSetContextCreate(TopMemoryContext,
+											  "resilience relations of experiments",
+											  ALLOCSET_SMALL_SIZES);
+	CacheRegisterRelcacheCallback(relation_changes, (Datum) 0);
+}
+
+/* Whoever touches a part of a relation, a partition say, touches it. */
+static void
+find_relations(rsl_target *target)
+{
+	List	   *list = find_all_inheritors(target->policy.relation, NoLock, NULL);
+	Oid		   *relations = MemoryContextAlloc(relations_context,
+											   list_length(list) * sizeof(Oid));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, list)
+		relations[n++] = lfirst_oid(lc);
+	qsort(relations, n, sizeof(Oid), compare_oids);
+	target->relations = relations;
+	target->nrelations = n;
+	list_free(list);
 }
 
 void
@@ -77,7 +140,8 @@ rsl_targets_refresh(void)
 	Oid			user = GetSessionUserId();
 
 	if (likely(generation == pg_atomic_read_u64(&rsl_experiments->generation) &&
-			   session_user == user && strcmp(application, name) == 0))
+			   session_user == user && !relations_changed &&
+			   strcmp(application, name) == 0))
 		return;
 
 	make_room();
@@ -85,16 +149,27 @@ rsl_targets_refresh(void)
 	generation = 0;
 	session_user = InvalidOid;
 	copy_runs();
-	is_superuser = superuser_arg(user);
+	relations_changed = false;
+	MemoryContextReset(relations_context);
 	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
 		rsl_target *target = &targets[i];
 		rsl_conditions *conditions = &target->policy.conditions;
 
-		target->session = target->uid != 0 &&
-			rsl_conditions_match_session(conditions, user,
-										 rsl_conditions_is_member(conditions, user),
-										 MyDatabaseId, &rsl_me->address, name);
+		if (target->uid == 0 ||
+			!rsl_conditions_match_session(conditions, user,
+										  rsl_conditions_is_member(conditions, user),
+										  MyDatabaseId, &rsl_me->address, name))
+			continue;
+
+		/* their OIDs mean something in one database only */
+		if ((OidIsValid(target->policy.relation) ||
+			 OidIsValid(target->policy.server)) &&
+			target->policy.home_database != MyDatabaseId)
+			continue;
+		if (OidIsValid(target->policy.relation))
+			find_relations(target);
+		target->session = true;
 	}
 	strlcpy(application, name, sizeof(application));
 	session_user = user;
@@ -109,23 +184,8 @@ rsl_target_of_run(int run)
 bool
 rsl_session_is_spared(void)
 {
-	return is_superuser || rsl_me == NULL || rsl_me->superuser ||
-		RecoveryInProgress();
-}
-
-static bool
-is_in_range_table(List *rtable, Oid relation)
-{
-	ListCell   *lc;
-
-	foreach(lc, rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->relid == relation)
-			return true;
-	}
-	return false;
+	return rsl_me == NULL || rsl_me->superuser ||
+		superuser_arg(GetSessionUserId()) || RecoveryInProgress();
 }
 
 /*
@@ -181,50 +241,50 @@ rsl_statement_is_spared(const PlannedStmt *stmt)
 	return false;
 }
 
-/* COPY, TRUNCATE, LOCK and the like say what they are about by name. */
+/* Is the relation that it is about, or a part of it, among those? */
 static bool
-utility_touches(const Node *statement, Oid relation)
+concerns_relation(const rsl_target *target, List *touched)
 {
-	List	   *names = NIL;
 	ListCell   *lc;
 
-	switch (nodeTag(statement))
+	foreach(lc, touched)
 	{
-		case T_CopyStmt:
-			if (((const CopyStmt *) statement)->relation)
-				names = list_make1(((const CopyStmt *) statement)->relation);
-			break;
-		case T_TruncateStmt:
-			names = ((const TruncateStmt *) statement)->relations;
-			break;
-		case T_LockStmt:
-			names = ((const LockStmt *) statement)->relations;
-			break;
-		case T_AlterTableStmt:
-			names = list_make1(((const AlterTableStmt *) statement)->relation);
-			break;
-		case T_IndexStmt:
-			names = list_make1(((const IndexStmt *) statement)->relation);
-			break;
-		default:
-			break;
-	}
-	foreach(lc, names)
-	{
-		if (RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true) == relation)
+		if (is_in_set(target, lfirst_oid(lc)))
 			return true;
 	}
 	return false;
 }
 
 static bool
-touches(const rsl_statement *statement, Oid relation)
+concerns_server(Oid server, List *touched)
 {
-	const PlannedStmt *stmt = statement->stmt;
+	ListCell   *lc;
 
-	if (stmt->utilityStmt)
-		return utility_touches(stmt->utilityStmt, relation);
-	return is_in_range_table(stmt->rtable, relation);
+	foreach(lc, touched)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE &&
+			GetForeignServerIdByRelId(lfirst_oid(lc)) == server)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What is injected into calls of foreign servers asks for the server there; a
+ * statement that a function runs may be the one that calls it.
+ */
+static bool
+judges_server(const rsl_experiment_policy *policy)
+{
+	return OidIsValid(policy->server) &&
+		policy->impact != RSL_IMPACT_FOREIGN_ERROR &&
+		policy->impact != RSL_IMPACT_FOREIGN_LATENCY;
+}
+
+static bool
+judges_relations(const rsl_experiment_policy *policy)
+{
+	return OidIsValid(policy->relation) || judges_server(policy);
 }
 
 uint32
@@ -232,24 +292,36 @@ rsl_targets_of_statement(const rsl_statement *statement)
 {
 	uint32		armed = pg_atomic_read_u32(&rsl_shmem->chaos_armed);
 	uint32		found = 0;
+	List	   *touched = NIL;
+	bool		looked = false;
 
 	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
 		const rsl_target *target = &targets[i];
 
-		if ((armed & (UINT32_C(1) << i)) != 0 && target->session &&
-			(!OidIsValid(target->policy.relation) ||
-			 touches(statement, target->policy.relation)) &&
-			rsl_conditions_match_statement(&target->policy.conditions, statement))
-			found |= UINT32_C(1) << i;
+		if ((armed & (UINT32_C(1) << i)) == 0 || !target->session ||
+			!rsl_conditions_match_statement(&target->policy.conditions, statement))
+			continue;
+		if (judges_relations(&target->policy) && !looked)
+		{
+			touched = rsl_touched_relations(statement);
+			looked = true;
+		}
+		if ((OidIsValid(target->policy.relation) &&
+			 !concerns_relation(target, touched)) ||
+			(judges_server(&target->policy) &&
+			 !concerns_server(target->policy.server, touched)))
+			continue;
+		found |= UINT32_C(1) << i;
 	}
+	list_free(touched);
 	return found;
 }
 
 static bool
 judges_statements(const rsl_experiment_policy *policy)
 {
-	return OidIsValid(policy->relation) ||
+	return judges_relations(policy) ||
 		rsl_conditions_judge_statements(&policy->conditions);
 }
 

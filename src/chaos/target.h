@@ -18,6 +18,8 @@ typedef struct rsl_target
 	int			experiment;		/* index */
 	rsl_run_phase phase;
 	bool		session;		/* this session is one of those concerned */
+	Oid		   *relations;		/* sorted: policy.relation and its parts */
+	int			nrelations;
 	rsl_experiment_policy policy;
 } rsl_target;
 
@@ -28,8 +30,9 @@ extern void rsl_targets_refresh(void);
 extern const rsl_target *rsl_target_of_run(int run);
 
 /*
- * Bit i: all conditions of run i on the session, and of those on statements
- * all but the foreign server, hold.  After rsl_targets_refresh().
+ * Bit i: all conditions of run i on the session and on the statement hold, but
+ * for the foreign server of what is injected into its calls.  After
+ * rsl_targets_refresh().
  */
 extern uint32 rsl_targets_of_statement(const rsl_statement *statement);
 

@@ -91,6 +91,7 @@ rsl_experiments_shmem_init(void)
 {
 	rsl_experiments->max_experiments = rsl_max_experiments;
 	pg_atomic_init_u64(&rsl_experiments->generation, 1);
+	pg_atomic_init_u64(&rsl_experiments->armed_at, 0);
 	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
 		pg_atomic_init_u64(&rsl_experiments->runs[i].ends_us, 0);
@@ -105,25 +106,54 @@ rsl_experiments_shmem_init(void)
 	}
 }
 
-/* Which runs have anything to do with statements?  Sessions learn of it. */
-void
-rsl_chaos_arm(void)
+/* Which runs have anything to do with statements? */
+static uint32
+runs_to_arm(void)
 {
 	uint32		armed = 0;
 
-	if (pg_atomic_read_u32(&rsl_experiments->lever) != 0)
+	if (pg_atomic_read_u32(&rsl_experiments->lever) == 0)
+		return 0;
+	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
-		for (int i = 0; i < RSL_MAX_RUNS; i++)
-		{
-			uint32		phase = pg_atomic_read_u32(&rsl_experiments->runs[i].phase);
+		uint32		phase = pg_atomic_read_u32(&rsl_experiments->runs[i].phase);
 
-			if (phase != RSL_RUN_FREE && phase != RSL_RUN_OVER)
-				armed |= UINT32_C(1) << i;
-		}
+		if (phase != RSL_RUN_FREE && phase != RSL_RUN_OVER)
+			armed |= UINT32_C(1) << i;
 	}
+	return armed;
+}
+
+/*
+ * Sessions learn of it.  The lever is moved without a lock, hence the second
+ * look: whoever writes last has seen all.
+ */
+void
+rsl_chaos_arm(void)
+{
+	uint32		armed = runs_to_arm();
+
 	pg_atomic_fetch_add_u64(&rsl_experiments->generation, 1);
-	pg_write_barrier();
-	pg_atomic_write_u32(&rsl_shmem->chaos_armed, armed);
+	for (;;)
+	{
+		uint32		now;
+
+		/* what is under way counts as older than that until it is known */
+		if (armed != 0 && pg_atomic_read_u32(&rsl_shmem->chaos_armed) == 0)
+		{
+			pg_atomic_write_u64(&rsl_experiments->armed_at, (uint64) DT_NOEND);
+			pg_memory_barrier();
+			pg_atomic_exchange_u32(&rsl_shmem->chaos_armed, armed);
+			pg_atomic_write_u64(&rsl_experiments->armed_at,
+								(uint64) GetCurrentTimestamp());
+		}
+		else
+			pg_atomic_exchange_u32(&rsl_shmem->chaos_armed, armed);
+		now = runs_to_arm();
+		if (now == armed)
+			break;
+		armed = now;
+	}
 }
 
 void

@@ -187,6 +187,7 @@ typedef struct rsl_experiments_shared
 	pg_atomic_uint32 npublished;
 	pg_atomic_uint32 lever;		/* resilience.chaos as the launcher has it */
 	pg_atomic_uint64 generation;	/* of runs and of what they inject */
+	pg_atomic_uint64 armed_at;	/* TimestampTz: since when chaos_armed != 0 */
 
 	rsl_run		runs[RSL_MAX_RUNS];
 	rsl_experiment experiments[FLEXIBLE_ARRAY_MEMBER];
