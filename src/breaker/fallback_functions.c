@@ -10,7 +10,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "breaker/fallback.h"
-#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -20,6 +19,7 @@
 #include "foreign/fdwapi.h"
 #include "nodes/nodeFuncs.h"
 #include "policy/definitions.h"
+#include "policy/publish.h"
 #include "rewrite/rewriteHandler.h"
 #include "shared/breakers.h"
 #include "utils/acl.h"
@@ -36,7 +36,6 @@ PG_FUNCTION_INFO_V1(fallback_definitions_check);
 
 static bool definitions_orphaned = false;
 static bool callback_registered = false;
-static object_access_hook_type prev_object_access_hook = NULL;
 
 static char *
 relation_name(Oid relid)
@@ -316,15 +315,11 @@ fallback_xact_callback(XactEvent event, void *arg)
 }
 
 static void
-object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
-			  void *arg)
+relation_dropped(Oid relation)
 {
-	if (prev_object_access_hook)
-		prev_object_access_hook(access, classId, objectId, subId, arg);
-	if (access != OAT_DROP || classId != RelationRelationId || subId != 0 ||
-		get_rel_relkind(objectId) == RELKIND_INDEX ||
-		get_rel_persistence(objectId) == RELPERSISTENCE_TEMP ||
-		!rsl_has_fallback_definition(objectId))
+	if (get_rel_relkind(relation) == RELKIND_INDEX ||
+		get_rel_persistence(relation) == RELPERSISTENCE_TEMP ||
+		!rsl_has_fallback_definition(relation))
 		return;
 	if (!callback_registered)
 	{
@@ -338,6 +333,5 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 void
 rsl_fallback_functions_init(void)
 {
-	prev_object_access_hook = object_access_hook;
-	object_access_hook = object_access;
+	rsl_relation_dropped = relation_dropped;
 }

@@ -1006,6 +1006,7 @@ guarded_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
 void
 rsl_wrap_routine(FdwRoutine *routine)
 {
+	rsl_remote_prepare();
 	routine->GetForeignRelSize = guarded_rel_size;
 	routine->GetForeignPaths = guarded_paths;
 	if (routine->GetForeignJoinPaths)
@@ -1033,6 +1034,5 @@ void
 rsl_fdw_init(void)
 {
 	rsl_handler_init();
-	rsl_guard_init();
 	rsl_remote_init();
 }

@@ -259,11 +259,17 @@ guard_exit(int code, Datum arg)
 		pg_atomic_write_u32(&rsl_my_board->sequence, 0);
 }
 
+static void guard_xact_callback(XactEvent event, void *arg);
+static void guard_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+								   SubTransactionId parentSubid, void *arg);
+
 static void
 first_use(void)
 {
 	if (exit_registered)
 		return;
+	RegisterXactCallback(guard_xact_callback, NULL);
+	RegisterSubXactCallback(guard_subxact_callback, NULL);
 	before_shmem_exit(guard_exit, (Datum) 0);
 	exit_registered = true;
 	rsl_my_board = &rsl_call_boards[rsl_my_slot_number()];
@@ -773,12 +779,4 @@ rsl_guard_rewrite_error(ErrorData *edata)
 							 guard->policy->call_timeout_ms);
 	edata->hint = pstrdup(TIMEOUT_HINT);
 	return true;
-}
-
-/* Called by _PG_init() when the library is being preloaded. */
-void
-rsl_guard_init(void)
-{
-	RegisterXactCallback(guard_xact_callback, NULL);
-	RegisterSubXactCallback(guard_subxact_callback, NULL);
 }

@@ -91,7 +91,6 @@ extern void rsl_section_failed(rsl_section *section, const char *phase);
 extern void rsl_guard_blame(rsl_guard *guard, int sqlstate,
 							const char *message);
 extern bool rsl_guard_rewrite_error(ErrorData *edata);
-extern void rsl_guard_init(void);
 
 /* we have cancelled the statement, and it has not ended yet */
 extern volatile sig_atomic_t rsl_cancel_is_ours;

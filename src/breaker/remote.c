@@ -484,13 +484,27 @@ rsl_remote_used(rsl_server *server, rsl_guard *guard, Oid user)
 	}
 }
 
+/*
+ * Foreign tables come into play in this backend: be there before postgres_fdw
+ * has registered its own callbacks, so that ours run after them.  Who has
+ * nothing to do with foreign tables does not pay for them.
+ */
+void
+rsl_remote_prepare(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(inner_callback, NULL);
+	RegisterSubXactCallback(inner_subxact_callback, NULL);
+	registered = true;
+}
+
 /* Called by _PG_init() when the library is being preloaded. */
 void
 rsl_remote_init(void)
 {
-	/* before postgres_fdw's, so that they run after them */
-	RegisterXactCallback(inner_callback, NULL);
-	RegisterSubXactCallback(inner_subxact_callback, NULL);
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = emit_log;
 }

@@ -13,5 +13,6 @@
 
 extern void rsl_remote_used(rsl_server *server, rsl_guard *guard, Oid user);
 extern void rsl_remote_init(void);
+extern void rsl_remote_prepare(void);
 
 #endif							/* RSL_BREAKER_REMOTE_H */

@@ -40,6 +40,8 @@ static int	nservers = 0;
 /* between the decision to commit and the end of the transaction */
 static bool is_committing = false;
 
+static void register_callbacks(void);
+
 static bool
 is_in_trigger(void)
 {
@@ -88,6 +90,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 {
 	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 
+	register_callbacks();
 	if (rsl_attempt_depth > 0)
 	{
 		attempt_starts(&statement);
@@ -143,6 +146,7 @@ foreign_call(Oid server)
 
 	if (rsl_me == NULL || is_committing)
 		return;
+	register_callbacks();
 	if (!in_statement)
 	{
 		if (is_in_trigger())
@@ -193,6 +197,19 @@ subtransaction_callback(SubXactEvent event, SubTransactionId mine,
 		forget_statement();
 }
 
+/* Only those who have met an experiment pay for looking at transactions' ends. */
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (likely(registered))
+		return;
+	RegisterXactCallback(transaction_callback, NULL);
+	RegisterSubXactCallback(subtransaction_callback, NULL);
+	registered = true;
+}
+
 /* Called by _PG_init() when the library is being preloaded. */
 void
 rsl_chaos_init(void)
@@ -201,7 +218,5 @@ rsl_chaos_init(void)
 	rsl_chaos.statement_ends = statement_ends;
 	rsl_chaos.connection_starts = connection_starts;
 	rsl_chaos.foreign_call = foreign_call;
-	RegisterXactCallback(transaction_callback, NULL);
-	RegisterSubXactCallback(subtransaction_callback, NULL);
 	rsl_record_init();
 }

@@ -43,6 +43,8 @@ static rsl_publication *pending = NULL;
 static bool callback_registered = false;
 static object_access_hook_type prev_object_access_hook = NULL;
 
+void		(*rsl_relation_dropped) (Oid relation) = NULL;
+
 static void publish_callback(XactEvent event, void *arg);
 
 static void
@@ -408,17 +410,9 @@ server_altered(Oid server)
 						 2, types, names, NULL, NULL);
 }
 
-static void
-object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
-			  void *arg)
+static pg_noinline void
+object_changed(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 {
-	if (prev_object_access_hook)
-		prev_object_access_hook(access, classId, objectId, subId, arg);
-
-	/* most calls are about functions and schemas being looked up */
-	if ((access != OAT_DROP && access != OAT_POST_CREATE &&
-		 access != OAT_POST_ALTER) || rsl_shmem == NULL)
-		return;
 	if (access == OAT_POST_ALTER)
 	{
 		if (classId == TriggerRelationId && is_definitions_trigger(objectId))
@@ -461,6 +455,25 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		LockSharedObject(AuthIdRelationId, objectId, 0, AccessExclusiveLock);
 		check_role_unused(objectId);
 	}
+	else if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
+		rsl_relation_dropped(objectId);
+}
+
+/*
+ * Nearly all calls are about functions that statements use, some for each
+ * execution: the only hook of its kind here, and short.
+ */
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
+			  void *arg)
+{
+	bool		changes = access == OAT_POST_CREATE || access == OAT_DROP ||
+		access == OAT_POST_ALTER;
+
+	if (unlikely(prev_object_access_hook))
+		prev_object_access_hook(access, classId, objectId, subId, arg);
+	if (unlikely(changes) && rsl_shmem != NULL)
+		object_changed(access, classId, objectId, subId);
 }
 
 /* Called by _PG_init() when the library is being preloaded. */

@@ -58,6 +58,10 @@ typedef struct rsl_publication
 } rsl_publication;
 
 extern void rsl_publish_init(void);
+
+/* Called for each relation that is dropped: breaker/fallback_functions.c. */
+extern void (*rsl_relation_dropped) (Oid relation);
+
 extern void rsl_lock_definitions(void);
 extern Oid	rsl_definitions_relation(void);
 extern void rsl_read_definitions(rsl_publication *publication, Oid relid);

@@ -62,27 +62,33 @@ runaway_statement_starts(const PlannedStmt *stmt, const char *source_text,
 	(void) rsl_runaway_statement_starts(&statement);
 }
 
+/* A statement of a transaction that was admitted, not its first one. */
+static pg_noinline void
+statement_goes_on(const PlannedStmt *stmt, const char *source_text,
+				  QueryDesc *queryDesc)
+{
+	rsl_session_resume();
+	rsl_degradation_going_on(rsl_me->priority);
+	if (unlikely(rsl_matches.uses_statement) &&
+		rsl_executor_depth == 0 && rsl_utility_depth == 0)
+		rsl_charge_statement(stmt, source_text, queryDesc);
+	if (unlikely(rsl_runaway_active()) &&
+		rsl_executor_depth == 0 && rsl_utility_depth == 0)
+		runaway_statement_starts(stmt, source_text, queryDesc);
+}
+
 /*
  * Something is about to run.  Everything that is not to be counted has no
  * rsl_me.
  */
-static inline void
+static pg_attribute_always_inline void
 statement_starts(const PlannedStmt *stmt, const char *source_text,
 				 QueryDesc *queryDesc)
 {
-	if (rsl_admitted)
-	{
-		rsl_session_resume();
-		rsl_degradation_going_on(rsl_me->priority);
-		if (unlikely(rsl_matches.uses_statement) &&
-			rsl_executor_depth == 0 && rsl_utility_depth == 0)
-			rsl_charge_statement(stmt, source_text, queryDesc);
-		if (unlikely(rsl_runaway_active()) &&
-			rsl_executor_depth == 0 && rsl_utility_depth == 0)
-			runaway_statement_starts(stmt, source_text, queryDesc);
-	}
-	else
+	if (likely(!rsl_admitted))
 		rsl_admit_transaction(stmt, source_text, queryDesc);
+	else
+		statement_goes_on(stmt, source_text, queryDesc);
 
 	/* faults hold what was taken, as what they stand for would */
 	if (unlikely(rsl_chaos_armed()) && rsl_is_attempt_depth())
@@ -146,21 +152,12 @@ begin_cancellable(uint8 flags, const PlannedStmt *stmt, const char *source_text,
 	return true;
 }
 
-static void
-executor_run(RSL_EXECUTOR_RUN_PARAMS)
+/* Out of line, so that what a catch needs is not set up for each statement. */
+static pg_noinline void
+executor_run_watched(RSL_EXECUTOR_RUN_PARAMS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	bool		cancellable;
-
-	/* a FETCH, or an Execute of a suspended portal, after an idle time */
-	if (rsl_admitted)
-		rsl_session_resume();
-
-	if (likely(!needs_depth()))
-	{
-		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
-		return;
-	}
 
 	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
 									queryDesc->sourceText, queryDesc);
@@ -182,6 +179,19 @@ executor_run(RSL_EXECUTOR_RUN_PARAMS)
 	rsl_executor_depth--;
 	if (cancellable)
 		rsl_cancel_end();
+}
+
+static void
+executor_run(RSL_EXECUTOR_RUN_PARAMS)
+{
+	/* a FETCH, or an Execute of a suspended portal, after an idle time */
+	if (rsl_admitted)
+		rsl_session_resume();
+
+	if (likely(!needs_depth()))
+		call_executor_run(RSL_EXECUTOR_RUN_ARGS);
+	else
+		executor_run_watched(RSL_EXECUTOR_RUN_ARGS);
 }
 
 static void
@@ -193,21 +203,11 @@ call_executor_finish(QueryDesc *queryDesc)
 		standard_ExecutorFinish(queryDesc);
 }
 
-static void
-executor_finish(QueryDesc *queryDesc)
+static pg_noinline void
+executor_finish_watched(QueryDesc *queryDesc)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	bool		cancellable;
-
-	/* AFTER triggers run here; a query that only reads has none */
-	if (likely(!needs_depth()) ||
-		(queryDesc->operation == CMD_SELECT &&
-		 !queryDesc->plannedstmt->hasModifyingCTE))
-	{
-		call_executor_finish(queryDesc);
-		statement_ends();
-		return;
-	}
 
 	cancellable = begin_cancellable(0, queryDesc->plannedstmt,
 									queryDesc->sourceText, queryDesc);
@@ -229,6 +229,18 @@ executor_finish(QueryDesc *queryDesc)
 	rsl_executor_depth--;
 	if (cancellable)
 		rsl_cancel_end();
+}
+
+static void
+executor_finish(QueryDesc *queryDesc)
+{
+	/* AFTER triggers run here; a query that only reads has none */
+	if (likely(!needs_depth()) ||
+		(queryDesc->operation == CMD_SELECT &&
+		 !queryDesc->plannedstmt->hasModifyingCTE))
+		call_executor_finish(queryDesc);
+	else
+		executor_finish_watched(queryDesc);
 	statement_ends();
 }
 
