@@ -349,6 +349,9 @@ sub storm
 experiment($mon, 'x', 'error', role_name => q{'app'}, sqlstate => q{'40001'}, probability => 0.5, max_injections => 100);
 is(storm(60, 40, 'SELECT 1;'), 100, 'max_injections: 60 sessions see exactly 100 faults');
 injected_is($mon, 'x', 100, 'max_injections');
+experiment($mon, 'x', 'latency', role_name => q{'app'}, delay => q{'1 microsecond'}, max_injections => 20000);
+storm(60, 400, 'SELECT 1;');
+injected_is($mon, 'x', 20000, 'max_injections, by 60 sessions at full speed');
 experiment($mon, 'x', 'error', role_name => q{'app'}, sqlstate => q{'40001'}, probability => 0.2);
 my $hits = storm(60, 50, 'SELECT 1;');
 injected_is($mon, 'x', $hits, 'probability');
