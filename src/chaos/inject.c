@@ -158,7 +158,6 @@ raise_fault(int r, uint32 number, int elevel, int sqlstate, const char *message)
 
 	if (policy->sqlstate != 0)
 		sqlstate = policy->sqlstate;
-	leave();
 	ereport(elevel,
 			(errcode(sqlstate),
 			 errmsg_internal("%s", message),
@@ -192,6 +191,7 @@ rsl_inject_at_start(uint32 targets)
 		if (!strike(r, &number))
 			continue;
 		delay(r);
+		leave();
 		switch (impact)
 		{
 			case RSL_IMPACT_ERROR:
@@ -208,7 +208,6 @@ rsl_inject_at_start(uint32 targets)
 			default:
 				break;
 		}
-		leave();
 	}
 }
 
@@ -262,10 +261,10 @@ rsl_inject_at_foreign_call(uint32 targets, Oid server)
 			!strike(r, &number))
 			continue;
 		delay(r);
+		leave();
 		if (policy->impact == RSL_IMPACT_FOREIGN_ERROR)
 			raise_fault(r, number, ERROR, ERRCODE_CONNECTION_FAILURE,
 				  psprintf("call to foreign server \"%s\" failed: error injected by chaos experiment \"%s\"",
 						   GetForeignServer(server)->servername, policy->name));
-		leave();
 	}
 }

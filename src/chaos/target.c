@@ -206,6 +206,21 @@ uses_schema_walker(Node *node, Oid *schema)
 	return expression_tree_walker(node, uses_schema_walker, schema);
 }
 
+static bool
+plan_uses_schema(const Plan *plan, Oid schema)
+{
+	for (; plan != NULL; plan = outerPlan(plan))
+	{
+		if (uses_schema_walker((Node *) plan->targetlist, &schema))
+			return true;
+		if (IsA(plan, FunctionScan) &&
+			uses_schema_walker((Node *) ((const FunctionScan *) plan)->functions,
+							   &schema))
+			return true;
+	}
+	return false;
+}
+
 bool
 rsl_statement_is_spared(const PlannedStmt *stmt)
 {
@@ -225,20 +240,12 @@ rsl_statement_is_spared(const PlannedStmt *stmt)
 		if (OidIsValid(rte->relid) && get_rel_namespace(rte->relid) == schema)
 			return true;
 	}
-	for (Plan *plan = stmt->planTree; plan != NULL; plan = outerPlan(plan))
+	foreach(lc, stmt->subplans)
 	{
-		if (uses_schema_walker((Node *) plan->targetlist, &schema))
+		if (plan_uses_schema(lfirst(lc), schema))
 			return true;
-		if (IsA(plan, FunctionScan))
-		{
-			foreach(lc, ((FunctionScan *) plan)->functions)
-			{
-				if (uses_schema_walker(lfirst(lc), &schema))
-					return true;
-			}
-		}
 	}
-	return false;
+	return plan_uses_schema(stmt->planTree, schema);
 }
 
 /* Is the relation that it is about, or a part of it, among those? */

@@ -382,4 +382,19 @@ end_experiments($mon);
 wait_for_value($mon, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND usename = 'app'}, 0);
 all_zero($mon, 'in the end');
 ok(!$node->log_contains('PANIC|TRAP|was terminated by signal'), 'no crash');
+
+# No fault outlives a crash of the server.
+experiment($mon, 'x', 'latency', role_name => q{'app'}, delay => q{'50 s'}, max_concurrent => 1);
+$app->send('SELECT 1');
+wait_for_value($mon, "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $app->{pid}", 'Extension');
+kill 'KILL', $app->{pid};
+$app->result;
+$mon->query('SELECT 1');
+wait_until('the server is back', sub { !connect_refused($node) });
+$mon = monitor($node);
+$app = connect_to($node, user => 'app');
+error_is($app->query('SELECT 1', 10), 'no error', 'after a crash nothing is injected');
+wait_for_value($mon, q{SELECT count(*) FROM resilience.experiments WHERE state IS NOT NULL}, 1);
+experiment($mon, 'x', 'error', role_name => q{'app'}, max_concurrent => 1);
+error_is($app->query('SELECT 1', 10), '58000', 'until it is started again');
 done_testing();

@@ -150,7 +150,7 @@ experiment($mon, 'x', 'error');
 error_is($operator->query('SELECT 1'), '58000', 'the operator is hit like all others');
 error_is($operator->query($_), 'no error', "but not: $_")
   for (q{SELECT name, state FROM resilience.experiments}, q{SELECT * FROM resilience.experiments WHERE state = 'running' ORDER BY 1 LIMIT 1},
-	q{SELECT resilience.my_priority()}, q{SELECT * FROM resilience.stop_experiment('x')});
+	q{SELECT resilience.my_priority()}, q{WITH s AS (SELECT resilience.my_priority()) SELECT * FROM s}, q{SELECT (SELECT resilience.my_priority() FROM pg_class LIMIT 1)}, q{SELECT * FROM resilience.stop_experiment('x')});
 experiment($mon, 'x', 'terminate');
 error_is($operator->query(q{SELECT resilience.stop_experiment(name) FROM resilience.experiments}), 'no error', 'stop all of them');
 experiment($mon, 'x', 'cancel');
