@@ -46,8 +46,11 @@ postgres_packages()
 # out, and so does a chroot of test/versions.sh
 browser=
 [ -n "${RSL_NO_BROWSER:-}" ] || browser=chromium
+# likewise the monitoring that is tried with the real tools: RSL_NO_PROMETHEUS=1
+monitoring=
+[ -n "${RSL_NO_PROMETHEUS:-}" ] || monitoring="prometheus prometheus-postgres-exporter prometheus-sql-exporter"
 case $purpose in
-	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser" ;;
+	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser $monitoring" ;;
 	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev curl haproxy perl" ;;
 	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl valgrind pgbouncer" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;
@@ -80,8 +83,8 @@ if [ "$(id -u)" -ne 0 ]; then
 	exit 1
 fi
 
-# Installing postgresql-NN would create and start a cluster "main", and
-# pgbouncer a service: nobody asked for them.  Both switches are taken back
+# Installing postgresql-NN would create and start a cluster "main", pgbouncer
+# and Prometheus services: nobody asked for them.  Both switches are taken back
 # afterwards, and neither touches what exists.
 no_cluster=/etc/postgresql-common/createcluster.d/resilience-setup.conf
 no_service=/usr/sbin/policy-rc.d
@@ -109,7 +112,9 @@ if ! { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends $missin
 fi
 rm -f "$log"
 
-# A pooler that was installed for the benchmark only need not run at boot.
-case $missing in
-	*" pgbouncer"*) systemctl disable --quiet pgbouncer 2>/dev/null || true ;;
-esac
+# What was installed for the tests or the benchmark only need not run at boot.
+for service in pgbouncer prometheus prometheus-postgres-exporter prometheus-sql-exporter; do
+	case "$missing " in
+		*" $service "*) systemctl disable --quiet "$service" 2>/dev/null || true ;;
+	esac
+done
