@@ -1622,6 +1622,25 @@ REVOKE ALL ON FUNCTION resilience.stop_experiment FROM PUBLIC;
 COMMENT ON FUNCTION resilience.stop_experiment IS
 	'end a chaos experiment at once';
 
+CREATE FUNCTION resilience.stop_all_experiments() RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION resilience.stop_all_experiments FROM PUBLIC;
+COMMENT ON FUNCTION resilience.stop_all_experiments IS
+	'end all chaos experiments of all databases at once; how many did run';
+
+CREATE FUNCTION resilience.preview_experiment(
+	name text,
+	OUT sessions int,
+	OUT spared_sessions int,
+	OUT all_sessions int,
+	OUT can_start boolean,
+	OUT message text
+) RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.preview_experiment FROM PUBLIC;
+COMMENT ON FUNCTION resilience.preview_experiment IS
+	'how many sessions an experiment would concern, and whether it can start now';
+
 CREATE FUNCTION resilience.experiment_statistics(
 	OUT name text,
 	OUT state text,
@@ -1630,7 +1649,11 @@ CREATE FUNCTION resilience.experiment_statistics(
 	OUT started_total bigint,
 	OUT started_at timestamptz,
 	OUT ended_at timestamptz,
-	OUT stop_reason text
+	OUT stop_reason text,
+	OUT phase text,
+	OUT injections int,
+	OUT ends_at timestamptz,
+	OUT next_start timestamptz
 ) RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION resilience.experiment_statistics() FROM PUBLIC;
@@ -1668,7 +1691,11 @@ SELECT d.name,
 	s.started_total,
 	s.started_at,
 	s.ended_at,
-	s.stop_reason
+	s.stop_reason,
+	s.phase,
+	s.injections,
+	s.ends_at,
+	s.next_start
 FROM resilience.experiment_definitions d
 	LEFT JOIN resilience.experiment_statistics() s USING (name);
 COMMENT ON VIEW resilience.experiments IS

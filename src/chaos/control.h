@@ -8,7 +8,23 @@
 #ifndef RSL_CHAOS_CONTROL_H
 #define RSL_CHAOS_CONTROL_H
 
+#include "shared/experiments.h"
+
 /* The launcher, at each tick. */
 extern void rsl_experiments_tick(void);
+
+/* When does it start by its schedule, after "now"?  DT_NOEND = never. */
+extern TimestampTz rsl_experiment_next_start(const rsl_experiment *experiment,
+											 TimestampTz now);
+
+/*
+ * Why can an experiment not start now?  NULL = it can; else a sentence, and
+ * what to do.  Any state of the experiment itself is the caller's business.
+ */
+extern const char *rsl_experiment_obstacle(const rsl_experiment_policy *policy,
+										   const char **hint);
+
+/* This database's experiment of that name that is in force; -1 = none. */
+extern int	rsl_experiment_by_name(const char *name);
 
 #endif							/* RSL_CHAOS_CONTROL_H */

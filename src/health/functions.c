@@ -25,6 +25,7 @@
 #include "policy/dependencies.h"
 #include "policy/health_policy.h"
 #include "policy/probe.h"
+#include "policy/read_query.h"
 #include "replication/slot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

@@ -22,6 +22,7 @@
 #include "mb/pg_wchar.h"
 #include "policy/definitions.h"
 #include "policy/health_policy.h"
+#include "policy/read_query.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -127,31 +128,6 @@ rsl_check_thresholds(const rsl_check_policy *policy, double *warning,
 		*warning = policy->warning_threshold;
 	if (!isnan(policy->critical_threshold))
 		*critical = policy->critical_threshold;
-}
-
-/*
- * Become another user until rsl_become_again(), or until the transaction or
- * subtransaction is rolled back.  No way back for what runs as that user, and
- * nothing that outlives it; names mean what they mean everywhere.
- */
-void
-rsl_become(Oid role, rsl_identity *before)
-{
-	GetUserIdAndSecContext(&before->user, &before->context);
-	SetUserIdAndSecContext(role, before->context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	before->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", RSL_CHECK_SEARCH_PATH,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-}
-
-void
-rsl_become_again(const rsl_identity *before)
-{
-	AtEOXact_GUC(false, before->guc_level);
-	SetUserIdAndSecContext(before->user, before->context);
 }
 
 /* The owner of the extension's table. */

@@ -8,24 +8,8 @@
 #ifndef RSL_HEALTH_KINDS_H
 #define RSL_HEALTH_KINDS_H
 
+#include "policy/read_query.h"
 #include "shared/health.h"
-
-/*
- * What a check's query sees: names of anything else have to be qualified, so
- * that nobody can put something else in their place.
- */
-#define RSL_CHECK_SEARCH_PATH	"pg_catalog, pg_temp"
-
-/* Another user, without what this session could have set in its way. */
-typedef struct rsl_identity
-{
-	Oid			user;
-	int			context;
-	int			guc_level;
-} rsl_identity;
-
-extern void rsl_become(Oid role, rsl_identity *before);
-extern void rsl_become_again(const rsl_identity *before);
 
 /*
  * Look once.  In a transaction; "query" is that of a check of the kind "sql",
@@ -71,16 +55,10 @@ extern void rsl_check_disk_free(const rsl_check_policy *policy, rsl_check_result
 extern void rsl_check_load(const rsl_check_policy *policy, rsl_check_result *result);
 
 /* sql_kind.c */
-typedef enum rsl_query_result
-{
-	RSL_QUERY_BOOLEAN,
-	RSL_QUERY_NUMBER
-} rsl_query_result;
-
 extern void rsl_check_sql(const rsl_check_policy *policy, const char *query,
 						  rsl_check_result *result);
-extern void rsl_parse_check_query(const char *query);
-extern rsl_query_result rsl_analyze_check_query(const char *query);
+extern void rsl_parse_check_query(const char *text);
+extern rsl_query_result rsl_analyze_check_query(const char *text);
 
 /* run.c */
 extern char *rsl_read_check(const char *name, rsl_check_policy *policy);

@@ -21,6 +21,7 @@
 #include "health/kinds.h"
 #include "policy/definitions.h"
 #include "policy/health_policy.h"
+#include "policy/read_query.h"
 #include "shared/cancel.h"
 #include "shared/pool.h"
 #include "utils/builtins.h"

@@ -16,15 +16,10 @@
 
 #include <math.h>
 
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "health/kinds.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/parsenodes.h"
-#include "parser/analyze.h"
-#include "parser/parser.h"
+#include "policy/read_query.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -32,23 +27,6 @@
 
 /* more digits than anybody reads */
 #define NUMBER_FORMAT	"%.6g"
-
-static bool
-is_number_type(Oid type)
-{
-	switch (getBaseType(type))
-	{
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case FLOAT4OID:
-		case FLOAT8OID:
-		case NUMERICOID:
-			return true;
-		default:
-			return false;
-	}
-}
 
 static double
 number_value(Oid type, Datum datum)
@@ -71,193 +49,36 @@ number_value(Oid type, Datum datum)
 	}
 }
 
-static bool
-is_text_type(Oid type)
+static rsl_read_query
+check_query(const char *text)
 {
-	Oid			base = getBaseType(type);
+	rsl_read_query query = {
+		.text = text,
+		.what = "query of a health check",
+		.select_hint = "Write one SELECT that returns a boolean or a number.",
+		.columns_hint = "It should return one row with a boolean, or a number to be held against the thresholds; a second column of type text is shown as the message.",
+		.may_be_number = true
+	};
 
-	return base == TEXTOID || base == VARCHAROID || base == BPCHAROID ||
-		base == NAMEOID || base == UNKNOWNOID;
+	return query;
 }
 
-RSL_NORETURN static void raise_columns(const char *detail);
-
-static void
-raise_columns(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the query of a health check returns something else than it should"),
-			 errdetail("%s", detail),
-			 errhint("It should return one row with a boolean, or a number to be held against the thresholds; a second column of type text is shown as the message.")));
-}
-
-/* The position of an error is one in the query, not in what calls us. */
-static void
-query_error_callback(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(arg);
-	}
-	errcontext("query of the health check");
-}
-
-static RawStmt *
-parse(const char *query)
-{
-	List	   *statements = raw_parser(query, RAW_PARSE_DEFAULT);
-	RawStmt    *raw;
-
-	if (list_length(statements) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the query of a health check must be one statement"),
-				 errdetail("statements=%d", list_length(statements)),
-				 errhint("Write one SELECT.")));
-	raw = linitial_node(RawStmt, statements);
-	if (!IsA(raw->stmt, SelectStmt) ||
-		((SelectStmt *) raw->stmt)->intoClause != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the query of a health check must be a SELECT"),
-				 errdetail("It runs in a read-only transaction."),
-				 errhint("Write one SELECT that returns a boolean or a number.")));
-	return raw;
-}
-
-/*
- * Is it one SELECT?  Without a look at the catalogs: in a restore the tables
- * that it names may still be missing.  Errors: 42601, 22023.
- */
+/* As rsl_parse_read_query(). */
 void
-rsl_parse_check_query(const char *query)
+rsl_parse_check_query(const char *text)
 {
-	ErrorContextCallback callback;
+	rsl_read_query query = check_query(text);
 
-	callback.callback = query_error_callback;
-	callback.arg = unconstify(char *, query);
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	(void) parse(query);
-	error_context_stack = callback.previous;
+	rsl_parse_read_query(&query);
 }
 
-/* Does it, or any part of it, do more than read? */
-static bool
-locks_rows_or_writes(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-	{
-		Query	   *query = (Query *) node;
-
-		return query->commandType != CMD_SELECT || query->utilityStmt != NULL ||
-			query->rowMarks != NIL ||
-			query_tree_walker(query, locks_rows_or_writes, context, 0);
-	}
-	return expression_tree_walker(node, locks_rows_or_writes, context);
-}
-
-/*
- * Does it use a temporary table, or a function in a temporary schema?  Those
- * names mean something else in another session: whoever calls
- * run_health_check() could have his own code run as the check's owner.
- */
-static bool
-uses_temporary(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-	{
-		ListCell   *cell;
-
-		foreach(cell, ((Query *) node)->rtable)
-		{
-			RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
-
-			if (rte->rtekind == RTE_RELATION &&
-				get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
-				return true;
-		}
-		return query_tree_walker((Query *) node, uses_temporary, context, 0);
-	}
-	if ((IsA(node, FuncExpr) &&
-		 isAnyTempNamespace(get_func_namespace(((FuncExpr *) node)->funcid))) ||
-		(IsA(node, Aggref) &&
-		 isAnyTempNamespace(get_func_namespace(((Aggref *) node)->aggfnoid))) ||
-		(IsA(node, WindowFunc) &&
-		 isAnyTempNamespace(get_func_namespace(((WindowFunc *) node)->winfnoid))) ||
-		(IsA(node, OpExpr) &&
-		 isAnyTempNamespace(get_func_namespace(get_opcode(((OpExpr *) node)->opno)))))
-		return true;
-	return expression_tree_walker(node, uses_temporary, context);
-}
-
-static rsl_query_result
-analyze(const char *query)
-{
-	Query	   *analyzed = parse_analyze_fixedparams(parse(query), query, NULL,
-													 0, NULL);
-	Oid			types[2];
-	int			ncolumns = 0;
-	ListCell   *cell;
-
-	if (locks_rows_or_writes((Node *) analyzed, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the query of a health check must only read"),
-				 errdetail("It runs in a read-only transaction."),
-				 errhint("Leave out what writes or locks rows.")));
-	if (uses_temporary((Node *) analyzed, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the query of a health check must not use temporary objects"),
-				 errdetail("They are of this session only; the query runs in others."),
-				 errhint("Use tables, views and functions that stay.")));
-	foreach(cell, analyzed->targetList)
-	{
-		TargetEntry *entry = lfirst_node(TargetEntry, cell);
-
-		if (entry->resjunk)
-			continue;
-		if (ncolumns < 2)
-			types[ncolumns] = exprType((Node *) entry->expr);
-		ncolumns++;
-	}
-	if (ncolumns < 1 || ncolumns > 2)
-		raise_columns(psprintf("columns=%d", ncolumns));
-	if (getBaseType(types[0]) != BOOLOID && !is_number_type(types[0]))
-		raise_columns(psprintf("column=1 type=%s", format_type_be(types[0])));
-	if (ncolumns == 2 && !is_text_type(types[1]))
-		raise_columns(psprintf("column=2 type=%s", format_type_be(types[1])));
-	return is_number_type(types[0]) ? RSL_QUERY_NUMBER : RSL_QUERY_BOOLEAN;
-}
-
-/*
- * What does it return?  As the present user and by the present search_path:
- * the caller has become the owner.  Errors: 22023, and whatever the parser
- * says.
- */
+/* As rsl_analyze_read_query(). */
 rsl_query_result
-rsl_analyze_check_query(const char *query)
+rsl_analyze_check_query(const char *text)
 {
-	ErrorContextCallback callback;
-	rsl_query_result result;
+	rsl_read_query query = check_query(text);
 
-	callback.callback = query_error_callback;
-	callback.arg = unconstify(char *, query);
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	result = analyze(query);
-	error_context_stack = callback.previous;
-	return result;
+	return rsl_analyze_read_query(&query);
 }
 
 /* What one row says. */
@@ -289,7 +110,7 @@ judge_row(const rsl_check_policy *policy, HeapTuple row, TupleDesc desc,
 		if (result->status != RSL_HEALTHY)
 			rsl_check_say(result, "the query returned false");
 	}
-	else if (is_number_type(type))
+	else if (rsl_is_number_type(type))
 	{
 		double		warning;
 		double		critical;

@@ -29,6 +29,7 @@
 #include "policy/feature_policy.h"
 #include "policy/health_policy.h"
 #include "policy/publish.h"
+#include "shared/experiments.h"
 #include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -39,6 +40,9 @@ static bool extension_created = false;
 static Oid	dropped_database = InvalidOid;
 static bool databases_changed = false;
 static rsl_publication *pending = NULL;
+
+/* What else is to be done when it commits, or does not. */
+static void (*commit_action) (bool committed) = NULL;
 
 static bool callback_registered = false;
 static object_access_hook_type prev_object_access_hook = NULL;
@@ -65,6 +69,28 @@ forget_pending(void)
 	dropped_database = InvalidOid;
 	databases_changed = false;
 	pending = NULL;
+	commit_action = NULL;
+}
+
+/*
+ * Call this when the transaction has committed, after its definitions are in
+ * force, or has been rolled back.  It must not fail.
+ */
+void
+rsl_at_commit(void (*action) (bool committed))
+{
+	register_callback();
+	commit_action = action;
+}
+
+static void
+act(bool committed)
+{
+	void		(*action) (bool) = commit_action;
+
+	forget_pending();
+	if (action)
+		action(committed);
 }
 
 static void
@@ -93,7 +119,7 @@ publish_callback(XactEvent event, void *arg)
 				rsl_forget_database(dropped_database);
 			if (databases_changed)
 				pg_atomic_fetch_add_u32(&rsl_shmem->visit_requests, 1);
-			forget_pending();
+			act(true);
 			break;
 
 		case XACT_EVENT_PRE_PREPARE:
@@ -103,11 +129,17 @@ publish_callback(XactEvent event, void *arg)
 						 errmsg("cannot PREPARE a transaction that has changed definitions of resilience"),
 						 errdetail("Changes take effect when the session that made them commits."),
 						 errhint("Use COMMIT.")));
+			if (commit_action)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that starts an experiment"),
+						 errdetail("It would start when the session commits that asked for it."),
+						 errhint("Use COMMIT.")));
 			break;
 
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
-			forget_pending();
+			act(false);
 			break;
 
 		default:
@@ -286,8 +318,9 @@ check_role_unused(Oid role)
 	database = get_database_name(use.home_database);
 	ereport(ERROR,
 			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("role \"%s\" cannot be dropped because a %s depends on it",
-					GetUserNameFromId(role, false), use.kind),
+			 errmsg("role \"%s\" cannot be dropped because %s %s depends on it",
+					GetUserNameFromId(role, false),
+					strchr("aeiou", use.kind[0]) ? "an" : "a", use.kind),
 			 errdetail("%s of %s \"%s\" in database \"%s\"",
 					   use.as, use.kind, use.name, database ? database : "?"),
 			 strcmp(use.as, "owner") == 0 ?
@@ -425,7 +458,11 @@ object_changed(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 			request_visits();	/* its servers can be probed, or no longer */
 	}
 	else if (access == OAT_DROP && classId == ForeignServerRelationId)
+	{
 		check_server_unused(objectId);
+		if (rsl_experiments_name(objectId, InvalidOid))
+			mark_changed();
+	}
 	else if (access == OAT_DROP && classId == ExtensionRelationId)
 	{
 		char	   *name = get_extension_name(objectId);
@@ -456,7 +493,11 @@ object_changed(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 		check_role_unused(objectId);
 	}
 	else if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
+	{
 		rsl_relation_dropped(objectId);
+		if (rsl_experiments_name(InvalidOid, objectId))
+			mark_changed();
+	}
 }
 
 /*

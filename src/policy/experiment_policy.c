@@ -12,6 +12,7 @@
 #include "policy/experiment_policy.h"
 #include "policy/publish.h"
 #include "shared/workers.h"
+#include "utils/syscache.h"
 
 static int
 capacity(void)
@@ -89,6 +90,10 @@ from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 			return false;
 		policy->server = found->serverid;
 	}
+	/* nor a relation that was dropped: its OID may be given to another one */
+	if (OidIsValid(policy->relation) &&
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(policy->relation)))
+		return false;
 	return rsl_conditions_from_tuple(tuple, desc, &policy->conditions) &&
 		policy->impact >= 0 && policy->distribution >= 0;
 }

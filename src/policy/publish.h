@@ -58,6 +58,7 @@ typedef struct rsl_publication
 } rsl_publication;
 
 extern void rsl_publish_init(void);
+extern void rsl_at_commit(void (*action) (bool committed));
 
 /* Called for each relation that is dropped: breaker/fallback_functions.c. */
 extern void (*rsl_relation_dropped) (Oid relation);

@@ -7,6 +7,7 @@
  */
 #include "compat.h"
 
+#include "miscadmin.h"
 #include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/experiments.h"
@@ -94,6 +95,7 @@ rsl_experiments_shmem_init(void)
 	pg_atomic_init_u64(&rsl_experiments->armed_at, 0);
 	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
+		pg_atomic_init_u64(&rsl_experiments->runs[i].begins_us, 0);
 		pg_atomic_init_u64(&rsl_experiments->runs[i].ends_us, 0);
 		pg_atomic_init_u64(&rsl_experiments->runs[i].condition_us, 0);
 		rsl_experiments->runs[i].experiment = -1;
@@ -219,6 +221,7 @@ rsl_run_begin(int index, int64 baseline_ms)
 {
 	rsl_experiment *experiment = &rsl_experiments->experiments[index];
 	TimestampTz now = GetCurrentTimestamp();
+	int64		begins_us = rsl_now_us() + baseline_ms * INT64CONST(1000);
 	int			r = experiment->run;
 	rsl_run    *run;
 
@@ -235,9 +238,13 @@ rsl_run_begin(int index, int64 baseline_ms)
 	run = &rsl_experiments->runs[r];
 	run->experiment = index;
 	run->started_at = now;
+	run->began_us = rsl_now_us();
 	pg_atomic_write_u32(&run->uid, pg_atomic_read_u32(&experiment->uid));
-	pg_atomic_write_u64(&run->ends_us, rsl_now_us() +
-						(baseline_ms + experiment->policy.max_duration_ms) * INT64CONST(1000));
+	pg_atomic_write_u64(&run->begins_us, begins_us);
+	pg_atomic_write_u64(&run->ends_us, begins_us +
+						experiment->policy.max_duration_ms * INT64CONST(1000));
+	pg_atomic_write_u64(&run->condition_us, 0);
+	pg_atomic_write_u32(&run->injections, 0);
 	run->faults_at = baseline_ms > 0 ? 0 : now;
 	pg_atomic_write_u32(&run->phase,
 						baseline_ms > 0 ? RSL_RUN_BEFORE : RSL_RUN_DURING);
@@ -292,10 +299,33 @@ rsl_experiment_put(int index, const rsl_experiment_policy *policy)
 		experiment->run = -1;
 		experiment->started = 0;
 		experiment->started_at = experiment->ended_at = 0;
+		experiment->scheduled_at = 0;
 		experiment->stop_reason[0] = '\0';
 		pg_atomic_write_u32(&experiment->uid, ++rsl_experiments->last_uid);
 	}
 	experiment->published = true;
+}
+
+bool
+rsl_experiments_name(Oid server, Oid relation)
+{
+	bool		found = false;
+
+	if (rsl_experiments == NULL ||
+		pg_atomic_read_u32(&rsl_experiments->npublished) == 0)
+		return false;
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_experiments->max_experiments && !found; i++)
+	{
+		rsl_experiment *experiment = &rsl_experiments->experiments[i];
+
+		found = experiment->published &&
+			experiment->policy.home_database == MyDatabaseId &&
+			((OidIsValid(server) && experiment->policy.server == server) ||
+			 (OidIsValid(relation) && experiment->policy.relation == relation));
+	}
+	LWLockRelease(rsl_config_lock);
+	return found;
 }
 
 /* Its faults end, and so does its report. */

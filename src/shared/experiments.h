@@ -104,6 +104,7 @@ typedef struct rsl_experiment
 	uint32		started;		/* how often */
 	TimestampTz started_at;		/* 0 = never */
 	TimestampTz ended_at;		/* of the last run; 0 = not yet */
+	TimestampTz scheduled_at;	/* start that was dealt with last; 0 = none */
 	char		stop_reason[RSL_STOP_REASON_LEN];
 } rsl_experiment;
 
@@ -152,7 +153,8 @@ typedef struct rsl_run
 	pg_atomic_uint32 phase;		/* rsl_run_phase */
 	pg_atomic_uint32 uid;		/* the experiment's; 0 = free */
 
-	/* atomic: no fault from then on; microseconds, monotonic */
+	/* atomics: no fault before, and from then on; microseconds, monotonic */
+	pg_atomic_uint64 begins_us;
 	pg_atomic_uint64 ends_us;
 
 	/*
@@ -169,6 +171,7 @@ typedef struct rsl_run
 
 	/* experiments lock */
 	int			experiment;		/* index */
+	int64		began_us;		/* start; microseconds, monotonic */
 	TimestampTz started_at;
 	TimestampTz faults_at;		/* begin of the time "during"; 0 = not yet */
 	TimestampTz faults_end_at;	/* its end; 0 = not yet */
@@ -187,6 +190,9 @@ typedef struct rsl_experiments_shared
 	pg_atomic_uint32 npublished;
 	pg_atomic_uint32 lever;		/* resilience.chaos as the launcher has it */
 	pg_atomic_uint64 generation;	/* of runs and of what they inject */
+
+	/* launcher: when it looked last; microseconds, monotonic; 0 = never */
+	int64		looked_us;
 	pg_atomic_uint64 armed_at;	/* TimestampTz: since when chaos_armed != 0 */
 
 	rsl_run		runs[RSL_MAX_RUNS];
@@ -208,6 +214,9 @@ extern const char *rsl_experiment_state_name(rsl_experiment_state state);
 /* Publishing: config lock held exclusively, or nobody else is there yet. */
 extern void rsl_experiment_put(int index, const rsl_experiment_policy *policy);
 extern void rsl_experiment_retire(int index);
+
+/* Does any experiment of this database name this server, or this relation? */
+extern bool rsl_experiments_name(Oid server, Oid relation);
 
 /*
  * Runs.  The experiments lock is held exclusively (and the config lock, if

@@ -30,10 +30,12 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "chaos/stop_condition.h"
 #include "common/hashfn.h"
 #include "health/kinds.h"
 #include "policy/definitions.h"
 #include "policy/health_policy.h"
+#include "policy/read_query.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/check_runs.h"
@@ -288,12 +290,15 @@ static bool
 shall_leave(int64 idle_us)
 {
 	rsl_database *database = rsl_database_find(MyDatabaseId);
+	int64		due;
 
 	if (ShutdownRequestPending || rsl_my_worker->asked_to_leave ||
 		database == NULL || database->closed)
 		return true;
 	return idle_us > EXTRA_LEAVES_MS * INT64CONST(1000) &&
-		(has_senior(false) || !has_checks());
+		(has_senior(false) ||
+		 (!has_checks() &&
+		  !rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, &due)));
 }
 
 /* Sleep until there may be something to do. */
@@ -357,6 +362,7 @@ rsl_database_worker_main(Datum arg)
 	{
 		int64		now = rsl_now_us();
 		int64		next_due;
+		int64		next_condition;
 
 		rsl_worker_beat(LOOK_EVERY_MS + RSL_HEARTBEAT_LATE_MS);
 		at_rest = true;
@@ -378,6 +384,21 @@ rsl_database_worker_main(Datum arg)
 			next_tell = now + TELL_EVERY_US;
 		}
 
+		/* what stops an experiment comes before all else */
+		if (rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, &next_condition) &&
+			next_condition <= now)
+		{
+			pg_atomic_write_u64(&rsl_my_worker->idle_since, 0);
+			rsl_worker_beat(3 * RSL_HEARTBEAT_LATE_MS);
+			pgstat_report_activity(STATE_RUNNING, "stop conditions of experiments");
+			rsl_evaluate_stop_conditions(rsl_my_worker->owner);
+			pgstat_report_stat(false);
+			pgstat_report_activity(STATE_IDLE, NULL);
+			idle_since = 0;
+			MemoryContextSwitchTo(context);
+			MemoryContextReset(context);
+		}
+
 		claimed = rsl_check_claim_due(MyDatabaseId, rsl_my_worker->owner,
 									  has_senior(true) ? PATIENCE_US : 0,
 									  &my_claim, &next_due);
@@ -392,7 +413,7 @@ rsl_database_worker_main(Datum arg)
 			at_rest = true;
 			pg_atomic_write_u64(&rsl_my_worker->idle_since, (uint64) GetCurrentTimestamp());
 			if (!ShutdownRequestPending)
-				rest(next_due);
+				rest(Min(next_due, next_condition));
 			CHECK_FOR_INTERRUPTS();
 		}
 		MemoryContextSwitchTo(context);

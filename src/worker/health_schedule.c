@@ -26,6 +26,7 @@
 #include "compat.h"
 
 #include "access/xlog.h"
+#include "chaos/stop_condition.h"
 #include "policy/settings.h"
 #include "postmaster/bgworker.h"
 #include "shared/check_runs.h"
@@ -173,6 +174,16 @@ look_at_checks(int64 now)
 		SpinLockRelease(&check->mutex);
 	}
 	LWLockRelease(rsl_config_lock);
+}
+
+/* Stop conditions of experiments are like checks that are due each second. */
+static void
+look_at_stop_condition(Oid database, Oid owner, int64 due_us)
+{
+	check_group *group = need_group(database, owner);
+
+	group->oldest_due = Min(group->oldest_due, due_us);
+	group->overdue += rsl_now_us() - due_us > OVERDUE_US ? 1 : 0;
 }
 
 /*
@@ -483,6 +494,7 @@ rsl_health_schedule_tick(void)
 
 	ngroups = 0;
 	look_at_checks(now);
+	rsl_each_stop_condition(look_at_stop_condition);
 	look_at_events(now);
 	counted = look_at_workers(candidates, &ncandidates, &nreserved, &nleaving);
 

@@ -1,0 +1,319 @@
+/*-------------------------------------------------------------------------
+ *
+ * stop_condition.c
+ *		The queries that stop a chaos experiment.
+ *
+ * A worker that is connected to the experiment's database, as its owner,
+ * evaluates the query each second, in a read-only transaction with a time-out
+ * of a second.  Only a plain "false" lets the experiment go on: true, NULL, no
+ * row, an error, a time-out stop it, and so does silence (control_tick.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "chaos/stop_condition.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "policy/experiment_policy.h"
+#include "policy/publish.h"
+#include "policy/read_query.h"
+#include "shared/events.h"
+#include "shared/pool.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#define EVERY_US		INT64CONST(1000000)
+#define TIMEOUT_MS		1000
+
+typedef enum verdict
+{
+	GO_ON,
+	STOP,
+	NOT_NOW						/* the definition is just being changed */
+} verdict;
+
+/* when this worker has tried last, by run */
+static int64 tried_us[RSL_MAX_RUNS];
+
+static bool
+is_wanted(const rsl_run *run)
+{
+	uint32		phase = pg_atomic_read_u32(&unconstify(rsl_run *, run)->phase);
+
+	return (phase == RSL_RUN_BEFORE || phase == RSL_RUN_DURING) &&
+		run->experiment >= 0 &&
+		rsl_experiments->experiments[run->experiment].policy.has_stop_condition;
+}
+
+static int64
+due_of(rsl_run *run)
+{
+	int64		last = (int64) pg_atomic_read_u64(&run->condition_us);
+
+	return last == 0 ? run->began_us : last + EVERY_US;
+}
+
+bool
+rsl_stop_conditions_due(Oid database, Oid owner, int64 *due_us)
+{
+	bool		found = false;
+
+	*due_us = INT64_MAX;
+	if (pg_atomic_read_u32(&rsl_shmem->chaos_armed) == 0)
+		return false;
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	LWLockAcquire(rsl_experiments_lock, LW_SHARED);
+	for (int r = 0; r < RSL_MAX_RUNS; r++)
+	{
+		rsl_run    *run = &rsl_experiments->runs[r];
+		const rsl_experiment_policy *policy;
+
+		if (!is_wanted(run))
+			continue;
+		policy = &rsl_experiments->experiments[run->experiment].policy;
+		if (policy->home_database != database || policy->owner != owner)
+			continue;
+		found = true;
+		*due_us = Min(*due_us, Max(due_of(run), tried_us[r] + EVERY_US / 2));
+	}
+	LWLockRelease(rsl_experiments_lock);
+	LWLockRelease(rsl_config_lock);
+	return found;
+}
+
+void
+rsl_each_stop_condition(void (*each) (Oid database, Oid owner, int64 due_us))
+{
+	if (pg_atomic_read_u32(&rsl_shmem->chaos_armed) == 0)
+		return;
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	LWLockAcquire(rsl_experiments_lock, LW_SHARED);
+	for (int r = 0; r < RSL_MAX_RUNS; r++)
+	{
+		rsl_run    *run = &rsl_experiments->runs[r];
+		const rsl_experiment_policy *policy;
+
+		if (!is_wanted(run))
+			continue;
+		policy = &rsl_experiments->experiments[run->experiment].policy;
+		each(policy->home_database, policy->owner, due_of(run));
+	}
+	LWLockRelease(rsl_experiments_lock);
+	LWLockRelease(rsl_config_lock);
+}
+
+/* The text of the condition; NULL if it is not what is published. */
+static char *
+read_condition(const rsl_experiment_policy *policy)
+{
+	Oid			relid = rsl_extension_relation(RSL_EXPERIMENTS_NAME);
+	Relation	relation;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	char	   *condition = NULL;
+
+	if (!OidIsValid(relid) ||
+		!ConditionalLockRelationOid(relid, AccessShareLock))
+		return NULL;
+	relation = try_relation_open(relid, NoLock);
+	if (relation == NULL)
+		return NULL;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(relation, snapshot, 0, NULL);
+	while (condition == NULL && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		TupleDesc	desc = RelationGetDescr(relation);
+
+		if (strcmp(rsl_text_column(tuple, desc, RSL_COL_NAME), policy->name) != 0)
+			continue;
+		condition = rsl_text_column(tuple, desc, RSL_ECOL_STOP_CONDITION);
+		if (condition == NULL ||
+			hash_bytes((const unsigned char *) condition, (int) strlen(condition)) != policy->stop_hash)
+			break;
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	relation_close(relation, AccessShareLock);
+	if (condition != NULL &&
+		hash_bytes((const unsigned char *) condition, (int) strlen(condition)) != policy->stop_hash)
+		condition = NULL;
+	return condition;
+}
+
+static verdict
+judge_row(char *reason)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	HeapTuple	row = SPI_tuptable->vals[0];
+	char	   *message = desc->natts > 1 ? SPI_getvalue(row, desc, 2) : NULL;
+	bool		isnull;
+	Datum		datum;
+
+	if (getBaseType(TupleDescAttr(desc, 0)->atttypid) != BOOLOID)
+	{
+		strlcpy(reason, "its stop condition did not return a boolean", RSL_STOP_REASON_LEN);
+		return STOP;
+	}
+	datum = SPI_getbinval(row, desc, 1, &isnull);
+	if (!isnull && !DatumGetBool(datum))
+		return GO_ON;
+	snprintf(reason, RSL_STOP_REASON_LEN, "its stop condition %s%s%s",
+			 isnull ? "returned NULL" : "holds", message ? ": " : "",
+			 message ? message : "");
+	return STOP;
+}
+
+/* In a transaction of its own; may raise an error. */
+static verdict
+look(const rsl_experiment_policy *policy, char *reason)
+{
+	verdict		result = NOT_NOW;
+	char	   *condition;
+
+	StartTransactionCommand();
+	XactReadOnly = true;
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactDeferrable = false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	enable_timeout_after(STATEMENT_TIMEOUT, TIMEOUT_MS);
+	condition = read_condition(policy);
+	if (condition)
+	{
+		rsl_identity before;
+		int			rc;
+
+		rsl_become(policy->owner, &before);
+		SPI_connect();
+		rc = SPI_execute(condition, true, 2);
+		if (rc != SPI_OK_SELECT || SPI_processed != 1)
+		{
+			strlcpy(reason, rc == SPI_OK_SELECT && SPI_processed == 0 ?
+					"its stop condition returned no row" :
+					"its stop condition is not one SELECT of one row",
+					RSL_STOP_REASON_LEN);
+			result = STOP;
+		}
+		else
+			result = judge_row(reason);
+		SPI_finish();
+		rsl_become_again(&before);
+	}
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return result;
+}
+
+static void
+conclude(int r, uint32 uid, verdict result, const char *reason)
+{
+	rsl_run    *run = &rsl_experiments->runs[r];
+	bool		stopped = false;
+	uint32		injections = 0;
+	Oid			database = InvalidOid;
+	char		name[NAMEDATALEN];
+
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
+	if (is_wanted(run) && pg_atomic_read_u32(&run->uid) == uid)
+	{
+		if (result == GO_ON)
+			pg_atomic_write_u64(&run->condition_us, (uint64) rsl_now_us());
+		else
+		{
+			strlcpy(name, rsl_experiments->experiments[run->experiment].policy.name,
+					sizeof(name));
+			database = rsl_experiments->experiments[run->experiment].policy.home_database;
+			injections = pg_atomic_read_u32(&run->injections);
+			rsl_run_end(run->experiment, RSL_EXPERIMENT_ABORTED, reason);
+			stopped = true;
+		}
+	}
+	LWLockRelease(rsl_experiments_lock);
+	LWLockRelease(rsl_config_lock);
+	if (stopped)
+		rsl_event(RSL_EVENT_EXPERIMENT, database, name, "running", "aborted",
+				  "injections=%u reason=\"%s\"", injections, reason);
+}
+
+static void
+evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile verdict result = NOT_NOW;
+	char		reason[RSL_STOP_REASON_LEN] = "";
+	int64		started = rsl_now_us();
+
+	PG_TRY();
+	{
+		result = look(policy, reason);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(caller);
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+			rsl_now_us() - started >= TIMEOUT_MS * INT64CONST(1000))
+			snprintf(reason, sizeof(reason), "its stop condition timed out after %d ms",
+					 TIMEOUT_MS);
+		else
+			snprintf(reason, sizeof(reason), "its stop condition failed: %s",
+					 error->message ? error->message : "");
+		result = STOP;
+		FreeErrorData(error);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	if (result != NOT_NOW)
+		conclude(r, uid, result, rsl_without_quotes(reason));
+}
+
+void
+rsl_evaluate_stop_conditions(Oid owner)
+{
+	for (int r = 0; r < RSL_MAX_RUNS; r++)
+	{
+		rsl_run    *run = &rsl_experiments->runs[r];
+		rsl_experiment_policy policy;
+		uint32		uid = 0;
+		int64		now = rsl_now_us();
+
+		LWLockAcquire(rsl_config_lock, LW_SHARED);
+		LWLockAcquire(rsl_experiments_lock, LW_SHARED);
+		if (is_wanted(run))
+		{
+			policy = rsl_experiments->experiments[run->experiment].policy;
+			if (policy.home_database == MyDatabaseId && policy.owner == owner &&
+				now >= due_of(run) && now >= tried_us[r] + EVERY_US / 2)
+				uid = pg_atomic_read_u32(&run->uid);
+		}
+		LWLockRelease(rsl_experiments_lock);
+		LWLockRelease(rsl_config_lock);
+		if (uid == 0)
+			continue;
+		tried_us[r] = now;
+		evaluate(r, uid, &policy);
+	}
+}
