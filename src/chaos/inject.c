@@ -199,11 +199,11 @@ rsl_inject_at_start(uint32 targets)
 				break;
 			case RSL_IMPACT_CANCEL:
 				raise_fault(r, number, ERROR, ERRCODE_QUERY_CANCELED,
-					  _("canceling statement due to user request"));
+							_("canceling statement due to user request"));
 				break;
 			case RSL_IMPACT_TERMINATE:
 				raise_fault(r, number, FATAL, ERRCODE_ADMIN_SHUTDOWN,
-					  _("terminating connection due to administrator command"));
+							_("terminating connection due to administrator command"));
 				break;
 			default:
 				break;
@@ -240,8 +240,8 @@ rsl_inject_at_connection(uint32 targets)
 			continue;
 		delay(r);
 		raise_fault(r, number, FATAL, ERRCODE_CANNOT_CONNECT_NOW,
-			  psprintf("connection refused by chaos experiment \"%s\"",
-					   rsl_target_of_run(r)->policy.name));
+					psprintf("connection refused by chaos experiment \"%s\"",
+							 rsl_target_of_run(r)->policy.name));
 	}
 }
 
@@ -264,7 +264,7 @@ rsl_inject_at_foreign_call(uint32 targets, Oid server)
 		leave();
 		if (policy->impact == RSL_IMPACT_FOREIGN_ERROR)
 			raise_fault(r, number, ERROR, ERRCODE_CONNECTION_FAILURE,
-				  psprintf("call to foreign server \"%s\" failed: error injected by chaos experiment \"%s\"",
-						   GetForeignServer(server)->servername, policy->name));
+						psprintf("call to foreign server \"%s\" failed: error injected by chaos experiment \"%s\"",
+								 GetForeignServer(server)->servername, policy->name));
 	}
 }

@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "shared/session.h"
+#include "tcop/pquery.h"
 #include "utils/fmgrprotos.h"
 
 /* more foreign servers in one statement are hit again and again */
@@ -58,6 +59,16 @@ has_begun_before(void)
 {
 	return GetCurrentStatementStartTimestamp() <=
 		(TimestampTz) pg_atomic_read_u64(&rsl_experiments->armed_at);
+}
+
+/*
+ * A cursor's query does not end with the statement that opened it: it may end
+ * when its transaction commits.
+ */
+static bool
+is_cursor(const QueryDesc *queryDesc)
+{
+	return queryDesc != NULL && ActivePortal != NULL && ActivePortal->name[0] != '\0';
 }
 
 static void
@@ -106,7 +117,7 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 	if (targets != 0 && rsl_statement_is_spared(stmt))
 		targets = 0;
 	in_statement = true;
-	holds_locks = targets != 0 && rsl_statement_locks(stmt);
+	holds_locks = targets != 0 && !is_cursor(queryDesc) && rsl_statement_locks(stmt);
 	rsl_record_start(targets);
 	if (targets != 0)
 		rsl_inject_at_start(targets);

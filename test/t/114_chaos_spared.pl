@@ -137,6 +137,21 @@ for my $impact (qw(error latency lock_delay cancel terminate))
 		end_experiments($mon);
 	}
 
+	# cursors that the transaction leaves open
+	$app->ok('BEGIN; DECLARE c CURSOR FOR SELECT * FROM t FOR UPDATE; DECLARE h CURSOR WITH HOLD FOR SELECT * FROM t; FETCH c');
+	experiment($mon, 'x', $impact, delay => q{'1 ms'});
+	error_is($app->query('COMMIT'), 'no error', "$impact: COMMIT with open cursors");
+	injected_is($mon, 'x', 0, "$impact: COMMIT with open cursors");
+	$app->ok('CLOSE h');
+	injected_is($mon, 'x', 0, "$impact: CLOSE of one that was held");
+	end_experiments($mon);
+	if ($impact eq 'lock_delay')
+	{
+		experiment($mon, 'x', $impact, delay => q{'1 ms'});
+		hit("$impact: COMMIT with open cursors", 0, $app, 'BEGIN', 'DECLARE c CURSOR FOR SELECT * FROM t FOR UPDATE', 'COMMIT');
+		hit("$impact: COMMIT with open cursors", 0, $app, 'BEGIN', 'DECLARE h CURSOR WITH HOLD FOR SELECT * FROM t', 'FETCH h', 'COMMIT', 'CLOSE h');
+	}
+
 	# in the statement's own commit: only the statement itself is hit
 	next if $impact =~ /error|cancel|terminate/;
 	experiment($mon, 'x', $impact, delay => q{'1 ms'});
