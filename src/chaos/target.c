@@ -14,11 +14,9 @@
 
 #include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "chaos/target.h"
 #include "chaos/touched.h"
-#include "foreign/fdwapi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -262,38 +260,6 @@ concerns_relation(const rsl_target *target, List *touched)
 	return false;
 }
 
-static bool
-concerns_server(Oid server, List *touched)
-{
-	ListCell   *lc;
-
-	foreach(lc, touched)
-	{
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE &&
-			GetForeignServerIdByRelId(lfirst_oid(lc)) == server)
-			return true;
-	}
-	return false;
-}
-
-/*
- * What is injected into calls of foreign servers asks for the server there; a
- * statement that a function runs may be the one that calls it.
- */
-static bool
-judges_server(const rsl_experiment_policy *policy)
-{
-	return OidIsValid(policy->server) &&
-		policy->impact != RSL_IMPACT_FOREIGN_ERROR &&
-		policy->impact != RSL_IMPACT_FOREIGN_LATENCY;
-}
-
-static bool
-judges_relations(const rsl_experiment_policy *policy)
-{
-	return OidIsValid(policy->relation) || judges_server(policy);
-}
-
 uint32
 rsl_targets_of_statement(const rsl_statement *statement)
 {
@@ -309,16 +275,14 @@ rsl_targets_of_statement(const rsl_statement *statement)
 		if ((armed & (UINT32_C(1) << i)) == 0 || !target->session ||
 			!rsl_conditions_match_statement(&target->policy.conditions, statement))
 			continue;
-		if (judges_relations(&target->policy) && !looked)
+		if (OidIsValid(target->policy.relation))
 		{
-			touched = rsl_touched_relations(statement);
+			if (!looked)
+				touched = rsl_touched_relations(statement);
 			looked = true;
+			if (!concerns_relation(target, touched))
+				continue;
 		}
-		if ((OidIsValid(target->policy.relation) &&
-			 !concerns_relation(target, touched)) ||
-			(judges_server(&target->policy) &&
-			 !concerns_server(target->policy.server, touched)))
-			continue;
 		found |= UINT32_C(1) << i;
 	}
 	list_free(touched);
@@ -328,7 +292,7 @@ rsl_targets_of_statement(const rsl_statement *statement)
 static bool
 judges_statements(const rsl_experiment_policy *policy)
 {
-	return judges_relations(policy) ||
+	return OidIsValid(policy->relation) ||
 		rsl_conditions_judge_statements(&policy->conditions);
 }
 

@@ -274,14 +274,10 @@ my $off = connect_to($node, user => 'app');
 error_is($off->query('SELECT * FROM sa_t'), '08006', 'resilience.mode is off');
 $mon->ok(q{ALTER ROLE app RESET resilience.mode});
 
-# Conditions: on statements, with the server; and other impacts with a server
+# Conditions on statements, with the server
 experiment($mon, 'x', 'foreign_error', server => q{'sa'}, relation => q{'sa_u'});
 error_is($app->query('SELECT * FROM sa_u'), '08006', 'server and relation');
 error_is($app->query('SELECT * FROM sa_t'), 'no error', 'another relation');
-experiment($mon, 'x', 'error', server => q{'sa'});
-error_is($app->query('SELECT * FROM sa_t'), '58000', 'impact error with a server: what touches its tables');
-error_is($app->query('SELECT * FROM sn_t'), 'no error', 'not those of another one');
-error_is($app->query('SELECT 1'), 'no error', 'nor what touches none');
 end_experiments($mon);
 error_is($app->query('SELECT * FROM sa_t, sn_t, numbers LIMIT 1'), 'no error', 'all experiments have ended');
 all_zero($mon, 'in the end');
