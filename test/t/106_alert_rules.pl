@@ -79,6 +79,39 @@ for my $alert (@alerts)
 }
 like($not_kept, qr/CircuitBreakerOpen/, 'the unit tests see alerts that come and go');
 
+# What is in the summary depends on what is wrong: the same rules at once, and
+# without the long texts, which promtool wants to compare, too
+my $short = $alerts =~ s/^ +(?:for|keep_firing_for|runbook_url): .*\n//mgr =~ s/^ {10}description: \|\n(?: {12}.*\n)+//mgr;
+my @summaries = (
+	[ 'resilience_health_check_status{instance="a",check="c",kind="sql",database="d",critical="false"}', 3,
+		'HealthCheckFailing', 'warning', 'Health check c on a is unhealthy' ],
+	[ 'resilience_health_check_status{instance="a",check="c",kind="sql",database="d",critical="true"}', 0,
+		'HealthCheckFailing', 'warning', 'Health check c on a is unknown' ],
+	[ 'resilience_feature_state{instance="a",feature="f",database="d"}', 1,
+		'DegradedTooLong', 'warning', 'Feature f on a has been degraded for half an hour' ],
+	[ 'resilience_health_status{instance="a"}', 2,
+		'DegradedTooLong', 'warning', 'a has been degraded for half an hour' ],
+	[ 'up{instance="a",job="resilience"}', 0,
+		'ResilienceMetricsMissing', 'critical', 'No metrics of resilience from a' ],
+	[ 'up{instance="a",job="other"}', 0,
+		'ResilienceMetricsMissing', 'critical', 'No metrics of resilience from any server' ]);
+my $cases = '';
+for my $case (@summaries)
+{
+	my ($series, $value, $name, $severity, $summary) = @$case;
+	my ($labels) = $series =~ /\{(.*)\}/;
+	my $expected = $summary =~ /any server/ ? '' : join('', map { "            $_\n" } map { s/=/: /r } split(/,/, $labels));
+
+	$cases .= "  - interval: 30s\n    input_series:\n      - series: '$series'\n        values: '${value}x9'\n"
+	  . "    alert_rule_test:\n      - eval_time: 1m\n        alertname: $name\n        exp_alerts:\n        - exp_labels:\n"
+	  . "            severity: $severity\n$expected          exp_annotations:\n            summary: $summary\n";
+}
+my $folder = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$folder/short.yml", $short);
+append_to_file("$folder/summaries.yml", "rule_files:\n  - short.yml\nevaluation_interval: 30s\ntests:\n$cases");
+($ok, $out) = promtool('test', 'rules', "$folder/summaries.yml");
+ok($ok, 'the summaries say what is wrong') or diag($out);
+
 my $unrecorded = complaints('recording.yml', $nothing);
 for my $record (@records)
 {
