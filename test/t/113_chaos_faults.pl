@@ -64,6 +64,7 @@ error_is($app->query('SELECT 1'), '25P02', 'which has failed as with any error')
 $app->ok('ROLLBACK');
 error_is($app->query('SELECT 1'), 'no error', 'max_injections: no more');
 injected_is($mon, 'x', 3, 'error');
+wait_for_value($mon, q{SELECT concat_ws(' ', state, stop_reason) FROM resilience.experiments}, 'finished max_injections');
 all_zero($mon, 'after errors');
 
 for my $sqlstate (qw(53100 53200 40001 57P01 XX000))
@@ -377,6 +378,44 @@ for my $round (1 .. 3)
 is(experiment_of($mon, 'x', 'injections_total', 'overflowed_total'), '60 0', 'three rounds of 20, none too many');
 end_experiments($mon);
 wait_for_value($mon, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND usename = 'app'}, 0);
+
+# Everything at once, with sessions that are cancelled, terminated, and vanish.
+my @impacts = qw(latency error cancel terminate lock_delay);
+experiment($mon, $_, $_, role_name => q{'app'}, probability => 0.15, max_concurrent => 3,
+	$_ =~ /^l/ ? (delay => q{'10 ms'}, variance => q{'10 ms'}) : ()) for @impacts;
+my @statements = ('UPDATE t SET v = v + 1 WHERE id = 5', 'SELECT count(*) FROM u', 'BEGIN', 'COMMIT', 'ROLLBACK',
+	'SELECT id FROM t WHERE id = 6 FOR UPDATE', 'COPY t TO STDOUT', q{SELECT caught('SELECT 1/0')}, 'SAVEPOINT a', 'ROLLBACK TO a');
+my ($sent, $end) = (0, time() + 3);
+@sessions = map { my $client = connect_to($node, user => 'app'); $client->send('SELECT 1'); $client } 1 .. 20;
+srand(42);
+while (time() < $end)
+{
+	for my $i (0 .. $#sessions)
+	{
+		my $dice = rand();
+
+		if ($dice < 0.002) { $sessions[$i]->vanish }
+		elsif ($dice < 0.01) { $sessions[$i]->cancel }
+		elsif ($dice < 0.012) { $mon->ok("SELECT pg_terminate_backend($sessions[$i]{pid})") }
+		if ($sessions[$i]{socket})
+		{
+			next unless $sessions[$i]->done(0.001);
+			$result = $sessions[$i]->result;
+		}
+		$sessions[$i] = connect_to($node, user => 'app') if !$sessions[$i]{socket} || $result->{closed};
+		$sessions[$i]->send($statements[ rand @statements ]);
+		$sent++;
+	}
+}
+note("$sent statements");
+cmp_ok($mon->value("SELECT min(injections_total) FROM resilience.experiments WHERE name = ANY ('{@{[join(',', @impacts)]}}')"), '>', 0, 'all impacts were injected');
+$_->vanish for @sessions;
+wait_for_value($mon, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'}, 1);
+end_experiments($mon);
+experiment($mon, "n$_", 'latency', role_name => q{'app'}, delay => q{'1 ms'}, max_concurrent => 1) for 1 .. 16;
+$app->ok('SELECT 1');
+is($mon->value(q{SELECT string_agg(DISTINCT injections_total || ' ' || overflowed_total, ', ') FROM resilience.experiments}), '1 0', 'every place was given back');
+end_experiments($mon);
 all_zero($mon, 'in the end');
 ok(!$node->log_contains('PANIC|TRAP|was terminated by signal'), 'no crash');
 
