@@ -160,7 +160,7 @@ foreign_call(Oid server)
 	register_callbacks();
 	if (!in_statement)
 	{
-		if (is_in_trigger())
+		if (is_in_trigger() || has_begun_before())
 			return;
 		rsl_targets_refresh();
 		if (rsl_session_is_spared())

@@ -154,6 +154,16 @@ for my $case (
 	is(experiment_of($mon, 'x', 'injections_total') - $before, $expected, "$expected: $sql");
 }
 
+# A statement that was under way when the experiment began
+end_experiments($mon);
+$mon->ok('CREATE TABLE go (a int); GRANT SELECT ON go TO app');
+$app->send('DO $$BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.01); END LOOP; PERFORM * FROM sa_t; END$$');
+wait_for_value($mon, "SELECT state FROM pg_stat_activity WHERE pid = $app->{pid}", 'active');
+experiment($mon, 'x', 'foreign_error', server => q{'sa'});
+$mon->ok('INSERT INTO go VALUES (1)');
+error_is($app->result, 'no error', 'a call of a statement that was under way before is not hit');
+error_is($app->query('DO $$BEGIN PERFORM * FROM sa_t; END$$'), '08006', 'that of the next one is');
+
 # In transactions: the error goes the way of all errors.
 experiment($mon, 'x', 'foreign_error', server => q{'sa'}, command => q{'DELETE'});
 $app->ok('BEGIN');
