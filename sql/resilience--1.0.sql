@@ -1768,6 +1768,26 @@ COMMENT ON FUNCTION resilience.health_status() IS
 -- Metrics
 --
 
+CREATE FUNCTION resilience.metric_rows(
+	OUT name text,
+	OUT type text,
+	OUT help text,
+	OUT labels jsonb,
+	OUT value float8
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1000;
+REVOKE ALL ON FUNCTION resilience.metric_rows() FROM PUBLIC;
+COMMENT ON FUNCTION resilience.metric_rows() IS
+	'internal: rows of the view metrics';
+
+CREATE VIEW resilience.metrics AS
+SELECT * FROM resilience.metric_rows();
+COMMENT ON VIEW resilience.metrics IS
+	'all numbers of the extension, of all databases, as a monitoring system reads them';
+
+GRANT SELECT ON resilience.metrics TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.metric_rows() TO pg_monitor;
+
 CREATE FUNCTION resilience.prometheus_metrics() RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
 REVOKE ALL ON FUNCTION resilience.prometheus_metrics() FROM PUBLIC;

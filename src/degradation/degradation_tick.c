@@ -97,6 +97,7 @@ change(rsl_degradation *degradation, uint32 bit, bool holds, const server_look *
 		pg_atomic_fetch_and_u32(&rsl_degradations->active, ~bit);
 	degradation->since = GetCurrentTimestamp();
 	degradation->since_us = rsl_now_us();
+	rsl_state_clock_move(&degradation->clock, holds ? 1 : 0, degradation->since_us);
 	rsl_event(RSL_EVENT_DEGRADATION, policy->home_database, policy->name,
 			  holds ? "inactive" : "active", holds ? "active" : "inactive",
 			  "when_state=%s priority=%s limit=%d running=%d waiting=%d shedding=%s health=%s",

@@ -20,6 +20,7 @@
 #include "health/looks.h"
 #include "policy/settings.h"
 #include "shared/events.h"
+#include "shared/measures.h"
 #include "shared/pool.h"
 #include "shared/statistics.h"
 #include "utils/timestamp.h"
@@ -270,6 +271,7 @@ judge_whole(rsl_health_status found, const cause *worst, const rsl_look *look)
 	pg_atomic_write_u64(&rsl_health->status_since, (uint64) look->now);
 	pg_write_barrier();
 	pg_atomic_write_u32(&rsl_health->status, found);
+	rsl_measure_health(found);
 
 	/* that a server which has just started is well is no news */
 	if (before != RSL_HEALTH_UNKNOWN || found != RSL_HEALTHY || absence_us > 0)
@@ -286,6 +288,7 @@ static void
 come_back(const rsl_look *look)
 {
 	pg_atomic_write_u32(&rsl_health->status, RSL_HEALTH_UNKNOWN);
+	rsl_measure_health(RSL_HEALTH_UNKNOWN);
 	pg_atomic_write_u64(&rsl_board_entry_of(RSL_COMPONENT_WORKER,
 											RSL_COMPONENT_LAUNCHER)->since,
 						(uint64) look->now);

@@ -14,6 +14,17 @@
 #include "shared/workers.h"
 #include "utils/timestamp.h"
 
+static void
+read_clock(const rsl_state_clock *clock, int nstates, int64 now_us,
+		   double *seconds, uint32 *transitions)
+{
+	for (int state = 0; state < nstates; state++)
+	{
+		seconds[state] = rsl_state_clock_total(clock, state, now_us) / 1e6;
+		transitions[state] = clock->entered[state];
+	}
+}
+
 rsl_check_figures *
 rsl_check_figures_get(int *count)
 {
@@ -54,6 +65,8 @@ rsl_check_figures_get(int *count)
 		to->runs = check->runs;
 		to->failures = check->failures;
 		to->timeouts = check->timeouts;
+		read_clock(&check->clock, RSL_UNHEALTHY + 1, look.now_us,
+				   to->state_seconds, to->transitions);
 		SpinLockRelease(&check->mutex);
 	}
 	LWLockRelease(rsl_config_lock);
@@ -91,6 +104,8 @@ rsl_breaker_figures_get(int *count)
 		to->database = breaker->policy.home_database;
 		SpinLockAcquire(&breaker->mutex);
 		state = breaker->state;
+		read_clock(&breaker->clock, RSL_BREAKER_OPEN + 1, now,
+				   to->state_seconds, to->transitions);
 		SpinLockRelease(&breaker->mutex);
 		to->position = rsl_breaker_effective(&state);
 		to->openings = state.open_count;
@@ -162,6 +177,7 @@ rsl_feature_figures_get(int *count)
 {
 	rsl_feature_figures *features;
 	int			n = 0;
+	int64		now = rsl_now_us();
 
 	*count = 0;
 	if (pg_atomic_read_u32(&rsl_features->npublished) == 0)
@@ -184,6 +200,10 @@ rsl_feature_figures_get(int *count)
 		to->evaluations = pg_atomic_read_u64(&feature->evaluations);
 		to->degraded = pg_atomic_read_u64(&feature->degraded);
 		to->fallbacks = pg_atomic_read_u64(&feature->fallbacks);
+		SpinLockAcquire(&feature->mutex);
+		read_clock(&feature->clock, RSL_FEATURE_OFF + 1, now,
+				   to->state_seconds, to->transitions);
+		SpinLockRelease(&feature->mutex);
 	}
 	LWLockRelease(rsl_config_lock);
 	/* takes the same lock */
@@ -191,4 +211,69 @@ rsl_feature_figures_get(int *count)
 		rsl_database_name(features[i].database, features[i].database_name);
 	*count = n;
 	return features;
+}
+
+rsl_degradation_figures *
+rsl_degradation_figures_get(int *count)
+{
+	rsl_degradation_figures *degradations;
+	int			n = 0;
+
+	degradations = palloc0(rsl_degradations->max_degradations *
+						   sizeof(rsl_degradation_figures));
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_degradations->max_degradations; i++)
+	{
+		rsl_degradation *degradation = &rsl_degradations->degradations[i];
+		rsl_degradation_figures *to = &degradations[n];
+
+		if (!degradation->published)
+			continue;
+		n++;
+		strlcpy(to->name, degradation->policy.name, NAMEDATALEN);
+		to->database = degradation->policy.home_database;
+		to->began = degradation->clock.entered[1];
+		to->ended = degradation->clock.entered[0];
+	}
+	LWLockRelease(rsl_config_lock);
+	/* takes the same lock */
+	for (int i = 0; i < n; i++)
+		rsl_database_name(degradations[i].database, degradations[i].database_name);
+	*count = n;
+	return degradations;
+}
+
+rsl_experiment_figures *
+rsl_experiment_figures_get(int *count)
+{
+	rsl_experiment_figures *experiments;
+	int			n = 0;
+
+	*count = 0;
+	if (pg_atomic_read_u32(&rsl_experiments->npublished) == 0)
+		return NULL;
+	experiments = palloc0(Min(rsl_experiments->max_experiments, RSL_MAX_COLLECTED) *
+						  sizeof(rsl_experiment_figures));
+	LWLockAcquire(rsl_config_lock, LW_SHARED);
+	for (int i = 0; i < rsl_experiments->max_experiments && n < RSL_MAX_COLLECTED; i++)
+	{
+		rsl_experiment *experiment = &rsl_experiments->experiments[i];
+		rsl_experiment_figures *to = &experiments[n];
+
+		if (!experiment->published)
+			continue;
+		n++;
+		strlcpy(to->name, experiment->policy.name, NAMEDATALEN);
+		to->database = experiment->policy.home_database;
+		to->impact = experiment->policy.impact;
+		/* one word, written under a lock of its own */
+		to->state = experiment->state;
+		to->injections = pg_atomic_read_u64(&experiment->injections);
+	}
+	LWLockRelease(rsl_config_lock);
+	/* takes the same lock */
+	for (int i = 0; i < n; i++)
+		rsl_database_name(experiments[i].database, experiments[i].database_name);
+	*count = n;
+	return experiments;
 }

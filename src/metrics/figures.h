@@ -12,12 +12,13 @@
 #define RSL_METRICS_FIGURES_H
 
 #include "core/breaker_state.h"
+#include "shared/experiments.h"
 #include "shared/features.h"
 #include "shared/health.h"
 #include "shared/statistics.h"
 
-/* so many objects of a kind have numbers of their own */
-#define RSL_MAX_COLLECTED	1000
+/* so many objects of a kind are looked at */
+#define RSL_MAX_COLLECTED	10000
 
 typedef struct rsl_check_figures
 {
@@ -35,6 +36,8 @@ typedef struct rsl_check_figures
 	uint64		runs;
 	uint64		failures;
 	uint64		timeouts;
+	double		state_seconds[RSL_UNHEALTHY + 1];
+	uint32		transitions[RSL_UNHEALTHY + 1];
 	char		message[RSL_CHECK_MESSAGE_LEN];
 } rsl_check_figures;
 
@@ -54,6 +57,8 @@ typedef struct rsl_breaker_figures
 	uint64		slow;
 	uint64		rejected;
 	uint64		fallbacks;
+	double		state_seconds[RSL_BREAKER_OPEN + 1];
+	uint32		transitions[RSL_BREAKER_OPEN + 1];
 } rsl_breaker_figures;
 
 typedef struct rsl_bulkhead_figures
@@ -82,11 +87,34 @@ typedef struct rsl_feature_figures
 	uint64		evaluations;
 	uint64		degraded;
 	uint64		fallbacks;
+	double		state_seconds[RSL_FEATURE_OFF + 1];
+	uint32		transitions[RSL_FEATURE_OFF + 1];
 } rsl_feature_figures;
+
+typedef struct rsl_degradation_figures
+{
+	char		name[NAMEDATALEN];
+	char		database_name[NAMEDATALEN];
+	Oid			database;
+	uint32		began;
+	uint32		ended;
+} rsl_degradation_figures;
+
+typedef struct rsl_experiment_figures
+{
+	char		name[NAMEDATALEN];
+	char		database_name[NAMEDATALEN];
+	Oid			database;
+	rsl_impact	impact;
+	rsl_experiment_state state;
+	uint64		injections;
+} rsl_experiment_figures;
 
 extern rsl_check_figures *rsl_check_figures_get(int *count);
 extern rsl_breaker_figures *rsl_breaker_figures_get(int *count);
 extern rsl_bulkhead_figures *rsl_bulkhead_figures_get(int *count);
 extern rsl_feature_figures *rsl_feature_figures_get(int *count);
+extern rsl_degradation_figures *rsl_degradation_figures_get(int *count);
+extern rsl_experiment_figures *rsl_experiment_figures_get(int *count);
 
 #endif							/* RSL_METRICS_FIGURES_H */

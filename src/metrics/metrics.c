@@ -259,7 +259,11 @@ collect_endpoint(rsl_collector *c)
 void
 rsl_each_metric(void (*each) (const rsl_metric *metric, void *arg), void *arg)
 {
-	rsl_collector c = {each, arg};
+	static const rsl_metric_family hidden = {
+		"resilience_metrics_series_hidden", "gauge",
+		"Series that were summed up as \"other\", or left out, so that no family has more than 200."
+	};
+	rsl_collector c = {.each = each,.arg = arg};
 
 	collect_server(&c);
 	collect_components(&c);
@@ -267,7 +271,13 @@ rsl_each_metric(void (*each) (const rsl_metric *metric, void *arg), void *arg)
 	rsl_collect_breakers(&c);
 	rsl_collect_bulkheads(&c);
 	collect_load(&c);
+	rsl_collect_measures(&c);
+	rsl_collect_retries(&c);
 	rsl_collect_features(&c);
+	rsl_collect_degradations(&c);
+	rsl_collect_experiments(&c);
 	collect_workers(&c);
 	collect_endpoint(&c);
+	rsl_fold_finish(&c);
+	rsl_collect(&c, &hidden, c.nhidden, 0);
 }

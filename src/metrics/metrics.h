@@ -10,18 +10,34 @@
 
 #include "compat.h"
 
-#define RSL_MAX_LABELS		4
+#define RSL_MAX_LABELS		5
+
+/*
+ * A family has at most so many series.  Of more objects only the first have
+ * series of their own; the others are summed up under the name "other".
+ */
+#define RSL_MAX_SERIES		200
+
+/* How the series of other objects become one. */
+typedef enum rsl_metric_fold
+{
+	RSL_FOLD_BY_TYPE = 0,		/* counters: the sum; gauges: left out */
+	RSL_FOLD_SUM,
+	RSL_FOLD_WORST				/* the highest state */
+} rsl_metric_fold;
 
 typedef struct rsl_metric_family
 {
 	const char *name;
-	const char *type;			/* "gauge" or "counter" */
+	const char *type;			/* "gauge", "counter" or "histogram" */
 	const char *help;
+	rsl_metric_fold fold;
 } rsl_metric_family;
 
 typedef struct rsl_metric
 {
 	const rsl_metric_family *family;
+	const char *suffix;			/* "", or what a histogram's series end with */
 	int			nlabels;
 	const char *labels[RSL_MAX_LABELS]; /* names */
 	const char *values[RSL_MAX_LABELS];

@@ -11,13 +11,14 @@
 
 #include "metrics/collector.h"
 #include "metrics/figures.h"
+#include "shared/experiments.h"
 #include "utils/timestamp.h"
 
 void
 rsl_collect(rsl_collector *c, const rsl_metric_family *family, double value,
 			int nlabels,...)
 {
-	rsl_metric	metric = {family, nlabels};
+	rsl_metric	metric = {.family = family,.suffix = "",.nlabels = nlabels};
 	va_list		args;
 
 	Assert(nlabels <= RSL_MAX_LABELS);
@@ -29,7 +30,38 @@ rsl_collect(rsl_collector *c, const rsl_metric_family *family, double value,
 	}
 	va_end(args);
 	metric.value = value;
-	c->each(&metric, c->arg);
+	rsl_fold_metric(c, &metric);
+}
+
+void
+rsl_collect_histogram(rsl_collector *c, const rsl_metric_family *family,
+					  const rsl_buckets *buckets, const uint64 *counts,
+					  double sum, const char *label, const char *value)
+{
+	rsl_metric	metric = {.family = family,.labels = {label, "le"},.values = {value, NULL}};
+	uint64		total = 0;
+	char		bound[32];
+
+	for (int b = 0; b <= RSL_BUCKET_BOUNDS; b++)
+	{
+		total += counts[b];
+		if (b < RSL_BUCKET_BOUNDS)
+			snprintf(bound, sizeof(bound), "%g", buckets->seconds[b]);
+		else
+			strlcpy(bound, "+Inf", sizeof(bound));
+		metric.suffix = "_bucket";
+		metric.nlabels = 2;
+		metric.values[1] = bound;
+		metric.value = (double) total;
+		rsl_fold_metric(c, &metric);
+	}
+	metric.nlabels = 1;
+	metric.suffix = "_sum";
+	metric.value = sum;
+	rsl_fold_metric(c, &metric);
+	metric.suffix = "_count";
+	metric.value = (double) total;
+	rsl_fold_metric(c, &metric);
 }
 
 double
@@ -62,7 +94,7 @@ rsl_collect_checks(rsl_collector *c)
 #define LABELS	2, "database", checks[i].database_name, "check", checks[i].name
 	COLLECT_EACH(n,
 				 FAMILY("resilience_health_check_status", "gauge",
-						"Result of a health check: 0 unknown, 1 healthy, 2 degraded, 3 unhealthy."),
+						"Result of a health check: 0 unknown, 1 healthy, 2 degraded, 3 unhealthy.", RSL_FOLD_WORST),
 				 checks[i].status, 4, "database", checks[i].database_name,
 				 "check", checks[i].name,
 				 "kind", rsl_check_kind_name(checks[i].kind),
@@ -103,12 +135,39 @@ rsl_collect_checks(rsl_collector *c)
 				 FAMILY("resilience_health_check_timeouts_total", "counter",
 						"Runs of a health check that were cut off."),
 				 checks[i].timeouts, LABELS);
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family seconds = {
+			"resilience_health_check_state_seconds_total", "counter",
+			"How long a health check was in each status."
+		};
+
+		for (int state = RSL_HEALTH_UNKNOWN; state <= RSL_UNHEALTHY; state++)
+			rsl_collect(c, &seconds, checks[i].state_seconds[state], 3,
+						"database", checks[i].database_name, "check", checks[i].name,
+						"status", rsl_health_status_name(state));
+	}
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family transitions = {
+			"resilience_health_check_transitions_total", "counter",
+			"How often a health check came into each status."
+		};
+
+		for (int state = RSL_HEALTH_UNKNOWN; state <= RSL_UNHEALTHY; state++)
+			rsl_collect(c, &transitions, checks[i].transitions[state], 3,
+						"database", checks[i].database_name, "check", checks[i].name,
+						"to", rsl_health_status_name(state));
+	}
 #undef LABELS
 }
 
 /*
  * Breakers
  */
+
+/* in the order of rsl_breaker_position, which is that of the metric's values */
+static const char *const breaker_states[] = {"closed", "half_open", "open"};
 
 void
 rsl_collect_breakers(rsl_collector *c)
@@ -119,14 +178,14 @@ rsl_collect_breakers(rsl_collector *c)
 #define LABELS	2, "database", breakers[i].database_name, "breaker", breakers[i].name
 	COLLECT_EACH(n,
 				 FAMILY("resilience_circuit_breaker_state", "gauge",
-						"State of a circuit breaker: 0 closed, 1 half-open, 2 open."),
+						"State of a circuit breaker: 0 closed, 1 half-open, 2 open.", RSL_FOLD_WORST),
 				 breakers[i].position == RSL_BREAKER_CLOSED ? 0 :
 				 breakers[i].position == RSL_BREAKER_HALF_OPEN ? 1 : 2,
 				 3, "database", breakers[i].database_name,
 				 "breaker", breakers[i].name, "server", breakers[i].server);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_circuit_breaker_calls_in_flight", "gauge",
-						"Calls through a circuit breaker that are under way."),
+						"Calls through a circuit breaker that are under way.", RSL_FOLD_SUM),
 				 breakers[i].in_flight, LABELS);
 	for (int i = 0; i < n; i++)
 	{
@@ -163,6 +222,30 @@ rsl_collect_breakers(rsl_collector *c)
 				 FAMILY("resilience_circuit_breaker_open_seconds_total", "counter",
 						"How long a circuit breaker was not closed."),
 				 breakers[i].time_open, LABELS);
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family seconds = {
+			"resilience_circuit_breaker_state_seconds_total", "counter",
+			"How long a circuit breaker was in each state."
+		};
+
+		for (int state = 0; state < lengthof(breaker_states); state++)
+			rsl_collect(c, &seconds, breakers[i].state_seconds[state], 3,
+						"database", breakers[i].database_name,
+						"breaker", breakers[i].name, "state", breaker_states[state]);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family transitions = {
+			"resilience_circuit_breaker_transitions_total", "counter",
+			"How often a circuit breaker came into each state."
+		};
+
+		for (int state = 0; state < lengthof(breaker_states); state++)
+			rsl_collect(c, &transitions, breakers[i].transitions[state], 3,
+						"database", breakers[i].database_name,
+						"breaker", breakers[i].name, "to", breaker_states[state]);
+	}
 #undef LABELS
 }
 
@@ -179,11 +262,11 @@ rsl_collect_bulkheads(rsl_collector *c)
 #define LABELS	2, "database", bulkheads[i].database_name, "bulkhead", bulkheads[i].name
 	COLLECT_EACH(n,
 				 FAMILY("resilience_bulkhead_running", "gauge",
-						"Transactions that run in a bulkhead."),
+						"Transactions that run in a bulkhead.", RSL_FOLD_SUM),
 				 bulkheads[i].counts.running, LABELS);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_bulkhead_waiting", "gauge",
-						"Transactions that wait for a bulkhead."),
+						"Transactions that wait for a bulkhead.", RSL_FOLD_SUM),
 				 bulkheads[i].counts.waiting, LABELS);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_bulkhead_max_running", "gauge",
@@ -191,7 +274,7 @@ rsl_collect_bulkheads(rsl_collector *c)
 				 bulkheads[i].max_running, LABELS);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_bulkhead_connections", "gauge",
-						"Connections that a bulkhead counts."),
+						"Connections that a bulkhead counts.", RSL_FOLD_SUM),
 				 bulkheads[i].connections, LABELS);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_bulkhead_max_connections", "gauge",
@@ -238,7 +321,7 @@ rsl_collect_features(rsl_collector *c)
 #define LABELS	2, "database", features[i].database_name, "feature", features[i].name
 	COLLECT_EACH(n,
 				 FAMILY("resilience_feature_state", "gauge",
-						"State of a feature: 0 on, 1 degraded, 2 off."),
+						"State of a feature: 0 on, 1 degraded, 2 off.", RSL_FOLD_WORST),
 				 features[i].state, LABELS);
 	COLLECT_EACH(n,
 				 FAMILY("resilience_feature_dimmer_ratio", "gauge",
@@ -256,5 +339,104 @@ rsl_collect_features(rsl_collector *c)
 				 FAMILY("resilience_feature_fallbacks_total", "counter",
 						"How often a fallback ran in place of a feature."),
 				 features[i].fallbacks, LABELS);
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family seconds = {
+			"resilience_feature_state_seconds_total", "counter",
+			"How long a feature was in each state."
+		};
+
+		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
+			rsl_collect(c, &seconds, features[i].state_seconds[state], 3,
+						"database", features[i].database_name,
+						"feature", features[i].name,
+						"state", rsl_feature_state_name(state));
+	}
+	for (int i = 0; i < n; i++)
+	{
+		static const rsl_metric_family transitions = {
+			"resilience_feature_transitions_total", "counter",
+			"How often a feature came into each state."
+		};
+
+		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
+			rsl_collect(c, &transitions, features[i].transitions[state], 3,
+						"database", features[i].database_name,
+						"feature", features[i].name,
+						"to", rsl_feature_state_name(state));
+	}
+#undef LABELS
+}
+
+/*
+ * What is done without: features and degradations in one family
+ */
+
+void
+rsl_collect_degradations(rsl_collector *c)
+{
+	static const rsl_metric_family events = {
+		"resilience_degradation_events_total", "counter",
+		"How often a feature was degraded, switched off or came back, and a degradation began or ended."
+	};
+	int			nfeatures;
+	int			ndegradations;
+	rsl_feature_figures *features = rsl_feature_figures_get(&nfeatures);
+	rsl_degradation_figures *degradations = rsl_degradation_figures_get(&ndegradations);
+
+	for (int i = 0; i < ndegradations; i++)
+	{
+		rsl_collect(c, &events, degradations[i].began, 4,
+					"database", degradations[i].database_name,
+					"kind", "degradation", "name", degradations[i].name,
+					"to", "active");
+		rsl_collect(c, &events, degradations[i].ended, 4,
+					"database", degradations[i].database_name,
+					"kind", "degradation", "name", degradations[i].name,
+					"to", "inactive");
+	}
+	for (int i = 0; i < nfeatures; i++)
+	{
+		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
+			rsl_collect(c, &events, features[i].transitions[state], 4,
+						"database", features[i].database_name,
+						"kind", "feature", "name", features[i].name,
+						"to", rsl_feature_state_name(state));
+	}
+}
+
+/*
+ * Chaos experiments
+ */
+
+void
+rsl_collect_experiments(rsl_collector *c)
+{
+	static const rsl_metric_family enabled = {
+		"resilience_chaos_enabled", "gauge",
+		"1 while the safety lever resilience.chaos is on."
+	};
+	static const rsl_metric_family running = {
+		"resilience_experiments_running", "gauge",
+		"Chaos experiments that run."
+	};
+	int			n;
+	rsl_experiment_figures *experiments = rsl_experiment_figures_get(&n);
+	int			nrunning = 0;
+
+	for (int i = 0; i < n; i++)
+		nrunning += experiments[i].state == RSL_EXPERIMENT_RUNNING ? 1 : 0;
+	rsl_collect(c, &enabled, pg_atomic_read_u32(&rsl_experiments->lever), 0);
+	rsl_collect(c, &running, nrunning, 0);
+#define LABELS	3, "database", experiments[i].database_name, \
+	"experiment", experiments[i].name, "impact", rsl_impact_name(experiments[i].impact)
+	COLLECT_EACH(n,
+				 FAMILY("resilience_experiment_state", "gauge",
+						"State of a chaos experiment: 0 defined, 1 scheduled, 2 running, 3 stopped, 4 finished, 5 aborted."),
+				 experiments[i].state, LABELS);
+	COLLECT_EACH(n,
+				 FAMILY("resilience_experiment_injections_total", "counter",
+						"Faults that a chaos experiment has injected."),
+				 (double) experiments[i].injections, LABELS);
 #undef LABELS
 }

@@ -15,6 +15,7 @@
 #include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/events.h"
+#include "shared/measures.h"
 #include "shared/pool.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
@@ -176,6 +177,18 @@ update_gate(rsl_breaker *breaker, int64 now, breaker_change *change)
 	if (!change->any)
 		return;
 	pg_atomic_write_u64(&breaker->gate, word);
+
+	rsl_state_clock_move(&breaker->clock, RSL_GATE_POSITION(word), now);
+	if (RSL_GATE_POSITION(word) != RSL_BREAKER_CLOSED)
+	{
+		if (breaker->not_closed_us == 0)
+			breaker->not_closed_us = now;
+	}
+	else if (breaker->not_closed_us != 0)
+	{
+		rsl_measure_recovery(RSL_RECOVERY_BREAKER, now - breaker->not_closed_us);
+		breaker->not_closed_us = 0;
+	}
 
 	if (RSL_GATE_POSITION(old) == RSL_GATE_POSITION(word) &&
 		RSL_GATE_FORCE(old) == RSL_GATE_FORCE(word))
@@ -550,6 +563,8 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 
 		rsl_breaker_init(&breaker->state, &policy->config, now);
 		breaker->state.generation = generation + 1;
+		rsl_state_clock_begin(&breaker->clock, RSL_BREAKER_CLOSED, now);
+		breaker->not_closed_us = 0;
 		breaker->last_failure_at = 0;
 		breaker->last_sqlstate = 0;
 		breaker->last_error[0] = '\0';

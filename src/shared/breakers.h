@@ -15,6 +15,7 @@
 #include "compat.h"
 
 #include "core/breaker_state.h"
+#include "core/state_clock.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "shared/layout.h"
@@ -104,6 +105,8 @@ typedef struct rsl_breaker
 
 	/* mutex, held for some dozens of instructions; see also "config" below */
 	rsl_breaker_state state;
+	rsl_state_clock clock;		/* of effective positions */
+	int64		not_closed_us;	/* since when it is not closed; 0 = it is */
 	rsl_breaker_config config;	/* copy of policy.config */
 	TimestampTz last_failure_at;	/* 0 = none yet */
 	int32		last_sqlstate;

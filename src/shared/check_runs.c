@@ -19,6 +19,7 @@
 #include "common/pg_prng.h"
 #include "shared/check_runs.h"
 #include "shared/events.h"
+#include "shared/measures.h"
 #include "shared/pool.h"
 #include "shared/workers.h"
 #include "utils/timestamp.h"
@@ -53,6 +54,23 @@ config_of(const rsl_check_policy *policy)
 
 /* Mutex held. */
 static void
+measure_status(rsl_check *check, rsl_health_status status)
+{
+	int64		now = rsl_now_us();
+
+	rsl_state_clock_move(&check->clock, status, now);
+	if (status == RSL_HEALTHY)
+	{
+		if (check->ill_since_us != 0)
+			rsl_measure_recovery(RSL_RECOVERY_CHECK, now - check->ill_since_us);
+		check->ill_since_us = 0;
+	}
+	else if (status != RSL_HEALTH_UNKNOWN && check->ill_since_us == 0)
+		check->ill_since_us = now;
+}
+
+/* Mutex held. */
+static void
 set_status(rsl_check *check, rsl_health_status status, TimestampTz now,
 		   transition *change)
 {
@@ -67,6 +85,7 @@ set_status(rsl_check *check, rsl_health_status status, TimestampTz now,
 	memcpy(change->message, check->message, sizeof(change->message));
 	check->last_change = now;
 	pg_atomic_write_u32(&check->status, status);
+	measure_status(check, status);
 }
 
 /* Count a run.  Mutex held; "now" and "random" were taken before. */

@@ -11,6 +11,7 @@
 #include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/features.h"
+#include "shared/measures.h"
 #include "shared/pool.h"
 #include "utils/timestamp.h"
 
@@ -54,7 +55,7 @@ rsl_parse_load_state(const char *word)
 Size
 rsl_features_shmem_size(void)
 {
-	StaticAssertStmt(sizeof(rsl_feature) == 704, "see features.h");
+	StaticAssertStmt(sizeof(rsl_feature) == 832, "see features.h");
 	return CACHELINEALIGN(add_size(offsetof(rsl_features_shared, features),
 								   mul_size(sizeof(rsl_feature),
 											rsl_max_features)));
@@ -137,6 +138,18 @@ rsl_feature_set_state(rsl_feature *feature, rsl_feature_state state,
 	SpinLockAcquire(&feature->mutex);
 	feature->since = GetCurrentTimestamp();
 	feature->since_us = rsl_now_us();
+	rsl_state_clock_move(&feature->clock, state, feature->since_us);
+	if (state != RSL_FEATURE_ON)
+	{
+		if (feature->not_on_us == 0)
+			feature->not_on_us = feature->since_us;
+	}
+	else if (feature->not_on_us != 0)
+	{
+		rsl_measure_recovery(RSL_RECOVERY_FEATURE,
+							 feature->since_us - feature->not_on_us);
+		feature->not_on_us = 0;
+	}
 	strlcpy(feature->reason, reason, RSL_FEATURE_REASON_LEN);
 	pg_atomic_write_u32(&feature->state, state);
 	SpinLockRelease(&feature->mutex);
@@ -189,6 +202,8 @@ rsl_feature_put(int index, const rsl_feature_policy *policy)
 	{
 		rsl_feature_reset_statistics(index);
 		before = RSL_FEATURE_ON;
+		memset(&feature->clock, 0, sizeof(feature->clock));
+		feature->not_on_us = 0;
 		feature->by_load = 0;
 		pg_atomic_write_u32(&feature->dimmer, RSL_DIMMER_ALL);
 	}
@@ -263,6 +278,7 @@ end_degradation(int index, const char *reason)
 				  "reason=%s", reason);
 	degradation->since = GetCurrentTimestamp();
 	degradation->since_us = rsl_now_us();
+	rsl_state_clock_move(&degradation->clock, 0, degradation->since_us);
 	degradation->good = 0;
 }
 
@@ -279,6 +295,7 @@ rsl_degradation_put(int index, const rsl_degradation_policy *policy)
 	{
 		pg_atomic_write_u64(&degradation->transactions, 0);
 		pg_atomic_write_u64(&degradation->skipped, 0);
+		rsl_state_clock_begin(&degradation->clock, 0, rsl_now_us());
 	}
 	pg_atomic_write_u32(&degradation->logged, 0);
 	degradation->policy = *policy;

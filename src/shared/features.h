@@ -4,7 +4,7 @@
  *		Features and degradations in shared memory.
  *
  * Features are read without a lock by everybody who asks whether one is
- * enabled; the launcher moves their states ten times a second.  704 bytes for
+ * enabled; the launcher moves their states ten times a second.  832 bytes for
  * each feature, about 600 for each degradation.
  *
  *-------------------------------------------------------------------------
@@ -16,6 +16,7 @@
 
 #include "core/dimmer.h"
 #include "core/hysteresis.h"
+#include "core/state_clock.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "shared/layout.h"
@@ -94,6 +95,8 @@ typedef struct rsl_feature
 	/* mutex */
 	TimestampTz since;			/* of the state */
 	int64		since_us;		/* monotonic */
+	rsl_state_clock clock;
+	int64		not_on_us;		/* since when it is not on; 0 = it is */
 	char		reason[RSL_FEATURE_REASON_LEN]; /* of the state; "" = none */
 
 	/* atomics: totals since the last reset_statistics() */
@@ -163,6 +166,7 @@ typedef struct rsl_degradation
 	/* launcher */
 	TimestampTz since;			/* that it holds, or does not */
 	int64		since_us;
+	rsl_state_clock clock;		/* 0 = does not hold, 1 = holds */
 	uint32		good;			/* looks in a row without the state */
 
 	/* atomics: totals */

@@ -99,6 +99,8 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 		check->last_result = RSL_HEALTH_UNKNOWN;
 		check->message[0] = '\0';
 		check->runs = check->failures = check->timeouts = 0;
+		rsl_state_clock_begin(&check->clock, RSL_HEALTH_UNKNOWN, now);
+		check->ill_since_us = 0;
 		/* who is at it finds another uid, and drops what it has found */
 		check->runner = 0;
 		check->given_up = false;
@@ -114,6 +116,8 @@ rsl_check_put(int index, const rsl_check_policy *policy)
 		check->runner = 0;
 		check->given_up = false;
 		pg_atomic_write_u32(&check->status, RSL_HEALTH_UNKNOWN);
+		rsl_state_clock_move(&check->clock, RSL_HEALTH_UNKNOWN, now);
+		check->ill_since_us = 0;
 	}
 	check->next_run = now;
 	SpinLockRelease(&check->mutex);

@@ -13,6 +13,7 @@
 #include "compat.h"
 
 #include "core/health_state.h"
+#include "core/state_clock.h"
 #include "core/xid_clock.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
@@ -103,6 +104,10 @@ typedef struct rsl_check
 	uint8		last_result;	/* rsl_health_status of the last run alone */
 	bool		cut_off;		/* that run timed out, or its worker died */
 	char		message[RSL_CHECK_MESSAGE_LEN];
+
+	/* mutex: times in each status; since when it is not healthy, 0 = it is */
+	rsl_state_clock clock;
+	int64		ill_since_us;
 
 	/* mutex: when it is due, and who runs it; microseconds, monotonic */
 	int64		next_run;		/* due from then on */

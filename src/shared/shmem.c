@@ -19,6 +19,7 @@
 #include "shared/health.h"
 #include "shared/health_board.h"
 #include "shared/layout.h"
+#include "shared/measures.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/runaway.h"
@@ -61,6 +62,7 @@ typedef struct shmem_parts
 	Size		features;
 	Size		degradations;
 	Size		experiments;
+	Size		measures;
 	Size		workers;
 	Size		endpoint;
 	Size		health_board;
@@ -111,6 +113,8 @@ shmem_layout(void)
 	size = add_size(size, rsl_degradations_shmem_size());
 	parts.experiments = size;
 	size = add_size(size, rsl_experiments_shmem_size());
+	parts.measures = size;
+	size = add_size(size, rsl_measures_shmem_size());
 	parts.workers = size;
 	size = add_size(size, rsl_workers_shmem_size());
 	parts.endpoint = size;
@@ -264,6 +268,7 @@ shmem_fill(void)
 	rsl_features_shmem_init();
 	rsl_degradations_shmem_init();
 	rsl_experiments_shmem_init();
+	rsl_measures_shmem_init();
 	rsl_workers_shmem_init();
 	rsl_endpoint_shmem_init();
 	rsl_board_shmem_init();
@@ -302,6 +307,7 @@ shmem_startup(void)
 	rsl_features_shmem_place((char *) rsl_shmem + parts.features);
 	rsl_degradations_shmem_place((char *) rsl_shmem + parts.degradations);
 	rsl_experiments_shmem_place((char *) rsl_shmem + parts.experiments);
+	rsl_measures_shmem_place((char *) rsl_shmem + parts.measures);
 	rsl_workers_shmem_place((char *) rsl_shmem + parts.workers);
 	rsl_endpoint_shmem_place((char *) rsl_shmem + parts.endpoint);
 	rsl_board_shmem_place((char *) rsl_shmem + parts.health_board);

@@ -17,6 +17,7 @@
 #include "shared/compartments.h"
 #include "shared/features.h"
 #include "shared/health.h"
+#include "shared/measures.h"
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/runaway.h"
@@ -237,6 +238,7 @@ rsl_reset_statistics(void)
 		rsl_feature_reset_statistics(i);
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
+	rsl_measures_reset();
 	rsl_query_costs_forget();
 	rsl_retry_reset_statistics();
 }

@@ -28,6 +28,7 @@
 #include "policy/settings.h"
 #include "shared/compartments.h"
 #include "shared/features.h"
+#include "shared/measures.h"
 #include "shared/overload.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
@@ -326,7 +327,8 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict
 }
 
 static void
-count_wait(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, int64 started)
+count_wait(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, int64 started,
+		   bool granted)
 {
 	int64		waited = Max(rsl_now_us() - started, 0);
 	rsl_compartment *compartment = rsl_compartment_of(pool);
@@ -340,6 +342,7 @@ count_wait(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, int64 started)
 	{
 		pg_atomic_fetch_add_u64(&rsl_shmem->wait_us[a->priority], waited);
 		pg_atomic_fetch_add_u64(&rsl_shmem->waits[a->priority][rsl_histogram_bucket(waited)], 1);
+		rsl_measure_wait(a->priority, waited, granted);
 	}
 }
 
@@ -448,7 +451,7 @@ take_slot_slowly(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool,
 	}
 	PG_END_TRY();
 
-	count_wait(a, bulkhead, pool, started);
+	count_wait(a, bulkhead, pool, started, verdict == RSL_GRANTED);
 	if (verdict == RSL_DROPPED)
 		pg_atomic_fetch_add_u64(&rsl_overload_of(pool, a->priority)->dropped, 1);
 	if (verdict != RSL_GRANTED)

@@ -25,6 +25,7 @@
 #include "policy/settings.h"
 #include "shared/compartments.h"
 #include "shared/events.h"
+#include "shared/measures.h"
 #include "shared/pool.h"
 #include "shared/workers.h"
 #include "utils/memutils.h"
@@ -317,9 +318,11 @@ look_at_shedder(int64 now_us)
 				   shedder.connections.grown > 0, now_us, &since))
 	{
 		case 1:
+			rsl_measure_shedding(true);
 			note_shedding();
 			break;
 		case -1:
+			rsl_measure_shedding(false);
 			rsl_event(RSL_EVENT_LOAD_SHEDDER, InvalidOid, "load_shedder",
 					  "shedding", "admitting",
 					  "lasted_ms=%ld shed=" UINT64_FORMAT " timed_out=" UINT64_FORMAT " preempted=" UINT64_FORMAT " refused_connections=" UINT64_FORMAT,
