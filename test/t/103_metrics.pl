@@ -84,7 +84,7 @@ sub promtool_accepts
 	return;
 }
 
-if (!$promtool && !$ENV{RSL_NO_MONITORING})
+if (!$promtool && !$ENV{RSL_NO_PROMETHEUS})
 {
 	fail('promtool is not installed: test/setup.sh check');
 }
