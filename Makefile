@@ -6,6 +6,7 @@
 #                             server with shared_preload_libraries = 'resilience'
 #   make unit                 the unit tests of src/core alone
 #   make demo, make bench     see README.md
+#   make deb-check            build the Debian packages in a copy, and try them
 #   make format               pgindent; format-check tells, changes nothing
 #
 # WERROR=1 makes warnings errors, as CI does.
@@ -36,7 +37,7 @@ MICROHTTPD := $(shell printf '\043include <microhttpd.h>\n\043if MHD_VERSION < 0
 endif
 ifeq ($(MICROHTTPD),yes)
 PG_CPPFLAGS += -DRSL_HAVE_MICROHTTPD
-else ifneq ($(filter-out unit demo bench check clean format format-check,$(or $(MAKECMDGOALS),all)),)
+else ifneq ($(filter-out unit demo bench deb-check check clean format format-check,$(or $(MAKECMDGOALS),all)),)
 $(info without the health endpoint: it needs libmicrohttpd-dev 0.9.71 or newer)
 endif
 
@@ -94,7 +95,7 @@ endif
 $(OBJS): $(wildcard src/*.h src/*/*.h) Makefile .build-id
 endif
 
-.PHONY: unit demo bench format format-check
+.PHONY: unit demo bench deb-check format format-check
 
 unit:
 	@test/unit.sh
@@ -107,6 +108,10 @@ demo:
 bench:
 	@test/setup.sh bench
 	@bash test/bench/bench.sh
+
+deb-check:
+	@test/setup.sh packaging
+	@test/packaging.sh
 
 # Exit status 77: no pgindent to be had here.
 format:

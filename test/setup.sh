@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# test/setup.sh [check|demo|bench|versions] - install what a bare Debian lacks
+# test/setup.sh [check|demo|bench|packaging|versions] - install what a bare Debian lacks
 #
 # Everything that is there stays as it is; when nothing is missing, apt is not
 # called and no root is needed.  The PostgreSQL is the one of PG_CONFIG when
@@ -53,9 +53,10 @@ case $purpose in
 	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser $monitoring" ;;
 	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev curl haproxy perl" ;;
 	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl valgrind pgbouncer" ;;
+	packaging) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl debhelper dpkg-dev fakeroot lintian postgresql-server-dev-all" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;
 	*)
-		say "unknown purpose \"$purpose\": check, demo, bench or versions"
+		say "unknown purpose \"$purpose\": check, demo, bench, packaging or versions"
 		exit 2
 		;;
 esac
