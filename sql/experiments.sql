@@ -101,7 +101,46 @@ SELECT resilience.drop_experiment('nix', if_exists => true);
 
 -- what an experiment names is dropped: it is not in force any more
 DROP TABLE chaos_t;
-SELECT name, state FROM resilience.experiments WHERE name IN ('latency', 'disk') ORDER BY name;
+SELECT name, relation, state FROM resilience.experiments WHERE name IN ('latency', 'disk') ORDER BY name;
+SELECT resilience.start_experiment('latency');
+SELECT resilience.alter_experiment('latency', probability => 0.1);
+CREATE TABLE chaos_u (i int);
+SELECT resilience.alter_experiment('latency', relation => 'chaos_u');
+BEGIN;
+DROP TABLE chaos_u;
+ROLLBACK;
+SELECT name, relation, state FROM resilience.experiments WHERE name = 'latency';
+BEGIN;
+SELECT resilience.alter_experiment('disk', relation => 'chaos_u');
+DROP TABLE chaos_u;
+COMMIT;
+SELECT name, relation, state FROM resilience.experiments WHERE name IN ('latency', 'disk') ORDER BY name;
+
+-- a server that gets another name has it here, too; one that is dropped is gone
+ALTER SERVER chaos_server RENAME TO chaos_server_2;
+SELECT name, server, state FROM resilience.experiments WHERE name = 'foreign';
+DROP SERVER chaos_server_2;
+SELECT name, server, state FROM resilience.experiments WHERE name = 'foreign';
+SELECT resilience.alter_experiment('foreign', probability => 0.1);
+SELECT resilience.preview_experiment('foreign');
+
+-- rows that are written by hand obey, too
+INSERT INTO resilience.experiment_definitions (name, impact, delay) VALUES ('byhand', 'latency', '2 hours');
+INSERT INTO resilience.experiment_definitions (name, impact, max_duration) VALUES ('byhand', 'error', NULL);
+INSERT INTO resilience.experiment_definitions (name, impact, sqlstate) VALUES ('byhand', 'error', '02000');
+INSERT INTO resilience.experiment_definitions (name, impact) VALUES ('byhand', 'error');
+SELECT name, impact, max_duration, state FROM resilience.experiments WHERE name = 'byhand';
+SELECT 'resilience.experiment_definitions'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'resilience';
+SELECT resilience.alter_experiment('byhand', schedule_start => '2100-01-01 UTC', schedule_end => '2100-01-02 UTC');
+SELECT resilience.alter_experiment('byhand', schedule_end => '2099-01-02 UTC');
+SELECT resilience.alter_experiment('byhand', impact => 'connection_refused', command => 'SELECT');
+SELECT resilience.alter_experiment('byhand', max_injections => 1000001);
+SELECT resilience.alter_experiment('byhand', max_concurrent => 1001);
+SELECT resilience.alter_experiment('byhand', NULL);
+SELECT resilience.alter_experiment(NULL, 'error');
+SELECT resilience.start_experiment(NULL);
+SELECT resilience.stop_experiment(NULL);
+SELECT resilience.preview_experiment(NULL);
 SELECT resilience.drop_experiment(name) FROM resilience.experiments ORDER BY name;
 DROP EXTENSION postgres_fdw CASCADE;
 DROP ROLE regress_chaos_app;

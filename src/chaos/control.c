@@ -16,6 +16,7 @@
 #include "access/xlog.h"
 #include "chaos/control.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "policy/experiment_policy.h"
 #include "policy/publish.h"
@@ -57,10 +58,14 @@ rsl_experiment_by_name(const char *name)
 	return -1;
 }
 
+/* Who does it, for an event. */
 static const char *
 role_name(void)
 {
-	return MyProcPort ? MyProcPort->user_name : "";
+	static char name[NAMEDATALEN];
+
+	strlcpy(name, MyProcPort ? MyProcPort->user_name : "", sizeof(name));
+	return rsl_without_quotes(name);
 }
 
 const char *
@@ -83,6 +88,11 @@ rsl_experiment_obstacle(const rsl_experiment_policy *policy, const char **hint)
 	{
 		*hint = "SELECT * FROM resilience.health shows why; an experiment with stop_when_unhealthy => false starts nevertheless.";
 		return "the server is unhealthy";
+	}
+	if (policy && policy->schedule_end <= GetCurrentTimestamp())
+	{
+		*hint = "Move it with resilience.alter_experiment(), or define another experiment.";
+		return "its schedule_end has passed";
 	}
 	for (int r = 0; r < RSL_MAX_RUNS; r++)
 	{
@@ -108,6 +118,8 @@ start_now(const pending_start *start)
 {
 	int			index;
 	bool		begun = false;
+	const char *obstacle = "it is gone, or not in force";
+	const char *hint;
 	rsl_experiment_state from = RSL_EXPERIMENT_DEFINED;
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
@@ -118,8 +130,10 @@ start_now(const pending_start *start)
 
 		LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
 		from = experiment->state;
-		begun = from != RSL_EXPERIMENT_RUNNING &&
-			rsl_run_begin(index, start->baseline_ms);
+		/* much may have happened between the call and the commit */
+		obstacle = from == RSL_EXPERIMENT_RUNNING ? "it is running" :
+			rsl_experiment_obstacle(&experiment->policy, &hint);
+		begun = obstacle == NULL && rsl_run_begin(index, start->baseline_ms);
 		LWLockRelease(rsl_experiments_lock);
 	}
 	LWLockRelease(rsl_config_lock);
@@ -128,11 +142,11 @@ start_now(const pending_start *start)
 				  rsl_experiment_state_name(from), "running",
 				  "role=\"%s\" baseline_ms=" INT64_FORMAT, role_name(),
 				  start->baseline_ms);
-	else if (from != RSL_EXPERIMENT_RUNNING)
+	else
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("experiment \"%s\" was not started", start->name),
-				 errdetail("It is gone, or all places for experiments that run were taken meanwhile.")));
+				 errmsg("experiment \"%s\" was not started: %s", start->name,
+						obstacle ? obstacle : "too many experiments run")));
 }
 
 static void
@@ -218,7 +232,7 @@ Datum
 start_experiment(PG_FUNCTION_ARGS)
 {
 	static bool callback_registered = false;
-	char	   *name = rsl_name_argument(fcinfo, "experiment");
+	char	   *name = rsl_name_argument(fcinfo, "chaos experiment");
 	double		baseline_ms = PG_ARGISNULL(1) ? 0 :
 		rsl_interval_ms(PG_GETARG_INTERVAL_P(1));
 	const char *obstacle;
@@ -249,6 +263,12 @@ start_experiment(PG_FUNCTION_ARGS)
 	LWLockRelease(rsl_config_lock);
 	if (!in_force && !is_defined(name))
 		raise_unknown(name);
+	if (!in_force && !rsl_will_publish())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("experiment \"%s\" cannot be started: it is not in force", name),
+				 errdetail("A role, database, foreign server or relation that it names is gone, or shared memory had no room for it."),
+				 errhint("Give it others with resilience.alter_experiment(), or drop it.")));
 
 	obstacle = rsl_experiment_obstacle(in_force ? &policy : NULL, &hint);
 	if (obstacle)
@@ -319,13 +339,14 @@ stop(int index, const char *reason)
 Datum
 stop_experiment(PG_FUNCTION_ARGS)
 {
-	char	   *name = rsl_name_argument(fcinfo, "experiment");
-	char	   *reason = PG_ARGISNULL(1) ? "stop_experiment()" :
+	char	   *name = rsl_name_argument(fcinfo, "chaos experiment");
+	char	   *reason = PG_ARGISNULL(1) ? pstrdup("stop_experiment()") :
 		rsl_without_quotes(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	bool		stopped = false;
 	int			index;
 
 	rsl_require_shmem();
+	reason[pg_mbcliplen(reason, (int) strlen(reason), RSL_STOP_REASON_LEN - 1)] = '\0';
 	forget_start(name);
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	index = rsl_experiment_by_name(name);

@@ -22,6 +22,9 @@
 /* a run by schedule begins late by this at most, else it is left out */
 #define LATE_US				INT64CONST(60000000)
 
+/* a clock that was wrong by more than this has been put right */
+#define WRONG_CLOCK_US		INT64CONST(3600000000)
+
 /* the first evaluation of a stop condition may take that long: workers come */
 #define FIRST_CONDITION_US	INT64CONST(10000000)
 #define CONDITION_US		(RSL_CHAOS_DEAD_MAN_MS * INT64CONST(1000))
@@ -91,8 +94,7 @@ look_at_run(int r, int64 silence_us, const char *unhealthy)
 	else if (experiment->policy.has_stop_condition)
 	{
 		int64		last = (int64) pg_atomic_read_u64(&run->condition_us);
-		int64		silent = now - (last != 0 ? last :
-									run->began_us);
+		int64		silent = now - (last != 0 ? last : run->condition_since_us);
 
 		if (silent > (last != 0 ? CONDITION_US : FIRST_CONDITION_US))
 		{
@@ -143,12 +145,15 @@ look_at_schedule(int index, TimestampTz now)
 {
 	rsl_experiment *experiment = &rsl_experiments->experiments[index];
 	TimestampTz start;
+	rsl_experiment_state from;
 	const char *hint;
 	const char *obstacle;
 
 	if (!experiment->published ||
 		experiment->policy.schedule_start == DT_NOBEGIN)
 		return;
+	if (experiment->scheduled_at > now + WRONG_CLOCK_US)
+		experiment->scheduled_at = 0;
 	start = next_start(&experiment->policy,
 					   Max(experiment->scheduled_at, now - LATE_US));
 	if (experiment->state == RSL_EXPERIMENT_DEFINED && start != DT_NOEND)
@@ -159,13 +164,18 @@ look_at_schedule(int index, TimestampTz now)
 		return;
 
 	experiment->scheduled_at = start;
-	/* a run does not outlive the server that it was begun in */
-	if (start < rsl_events->begun || experiment->state == RSL_EXPERIMENT_RUNNING)
+	/*
+	 * A run does not outlive the server that it was begun in; and on a standby
+	 * it is the primary's business.
+	 */
+	if (start < rsl_events->begun || experiment->state == RSL_EXPERIMENT_RUNNING ||
+		RecoveryInProgress())
 		return;
+	from = experiment->state;
 	obstacle = rsl_experiment_obstacle(&experiment->policy, &hint);
 	if (obstacle == NULL && rsl_run_begin(index, 0))
 		rsl_event(RSL_EVENT_EXPERIMENT, experiment->policy.home_database,
-				  experiment->policy.name, "scheduled", "running",
+				  experiment->policy.name, rsl_experiment_state_name(from), "running",
 				  "schedule_start=\"%s\"", timestamptz_to_str(start));
 	else
 		rsl_event(RSL_EVENT_EXPERIMENT, experiment->policy.home_database,

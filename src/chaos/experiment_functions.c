@@ -406,8 +406,11 @@ check_definition(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 		if (!OidIsValid(schema))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 DatumGetObjectId(relation) == InvalidOid ?
+					 errmsg("the relation of the experiment was dropped") :
 					 errmsg("relation with OID %u does not exist",
-							DatumGetObjectId(relation))));
+							DatumGetObjectId(relation)),
+					 errhint("Choose a table that exists.")));
 		if (IsCatalogNamespace(schema) || IsToastNamespace(schema))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

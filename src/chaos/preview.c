@@ -64,7 +64,7 @@ append_statement_conditions(StringInfo message, const rsl_experiment_policy *pol
 Datum
 preview_experiment(PG_FUNCTION_ARGS)
 {
-	char	   *name = rsl_name_argument(fcinfo, "experiment");
+	char	   *name = rsl_name_argument(fcinfo, "chaos experiment");
 	rsl_experiment_policy policy;
 	TupleDesc	desc;
 	Datum		values[PREVIEW_COLUMNS];

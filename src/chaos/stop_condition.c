@@ -20,6 +20,7 @@
 #include "chaos/stop_condition.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "policy/experiment_policy.h"
 #include "policy/publish.h"
@@ -61,11 +62,11 @@ due_of(rsl_run *run)
 {
 	int64		last = (int64) pg_atomic_read_u64(&run->condition_us);
 
-	return last == 0 ? run->began_us : last + EVERY_US;
+	return last == 0 ? run->condition_since_us : last + EVERY_US;
 }
 
 bool
-rsl_stop_conditions_due(Oid database, Oid owner, int64 *due_us)
+rsl_stop_conditions_due(Oid database, Oid owner, int64 patience_us, int64 *due_us)
 {
 	bool		found = false;
 
@@ -85,7 +86,7 @@ rsl_stop_conditions_due(Oid database, Oid owner, int64 *due_us)
 		if (policy->home_database != database || policy->owner != owner)
 			continue;
 		found = true;
-		*due_us = Min(*due_us, Max(due_of(run), tried_us[r] + EVERY_US / 2));
+		*due_us = Min(*due_us, Max(due_of(run) + patience_us, tried_us[r] + EVERY_US / 2));
 	}
 	LWLockRelease(rsl_experiments_lock);
 	LWLockRelease(rsl_config_lock);
@@ -217,7 +218,7 @@ look(const rsl_experiment_policy *policy, char *reason)
 }
 
 static void
-conclude(int r, uint32 uid, verdict result, const char *reason)
+conclude(int r, uint32 uid, uint32 stop_hash, verdict result, const char *reason)
 {
 	rsl_run    *run = &rsl_experiments->runs[r];
 	bool		stopped = false;
@@ -227,7 +228,9 @@ conclude(int r, uint32 uid, verdict result, const char *reason)
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
-	if (is_wanted(run) && pg_atomic_read_u32(&run->uid) == uid)
+	/* nor does it say anything of a condition that has replaced it */
+	if (is_wanted(run) && pg_atomic_read_u32(&run->uid) == uid &&
+		rsl_experiments->experiments[run->experiment].policy.stop_hash == stop_hash)
 	{
 		if (result == GO_ON)
 			pg_atomic_write_u64(&run->condition_us, (uint64) rsl_now_us());
@@ -286,12 +289,14 @@ evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	LockReleaseAll(USER_LOCKMETHOD, true);
+	/* it may have been cut off within a character */
+	reason[pg_mbcliplen(reason, (int) strlen(reason), RSL_STOP_REASON_LEN - 1)] = '\0';
 	if (result != NOT_NOW)
-		conclude(r, uid, result, rsl_without_quotes(reason));
+		conclude(r, uid, policy->stop_hash, result, rsl_without_quotes(reason));
 }
 
 void
-rsl_evaluate_stop_conditions(Oid owner)
+rsl_evaluate_stop_conditions(Oid owner, int64 patience_us)
 {
 	for (int r = 0; r < RSL_MAX_RUNS; r++)
 	{
@@ -306,7 +311,7 @@ rsl_evaluate_stop_conditions(Oid owner)
 		{
 			policy = rsl_experiments->experiments[run->experiment].policy;
 			if (policy.home_database == MyDatabaseId && policy.owner == owner &&
-				now >= due_of(run) && now >= tried_us[r] + EVERY_US / 2)
+				now >= due_of(run) + patience_us && now >= tried_us[r] + EVERY_US / 2)
 				uid = pg_atomic_read_u32(&run->uid);
 		}
 		LWLockRelease(rsl_experiments_lock);

@@ -26,10 +26,10 @@
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "policy/definitions.h"
+#include "policy/experiment_policy.h"
 #include "policy/feature_policy.h"
 #include "policy/health_policy.h"
 #include "policy/publish.h"
-#include "shared/experiments.h"
 #include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -39,6 +39,7 @@ static bool definitions_changed = false;
 static bool extension_created = false;
 static Oid	dropped_database = InvalidOid;
 static bool databases_changed = false;
+static bool relation_gone = false;
 static rsl_publication *pending = NULL;
 
 /* What else is to be done when it commits, or does not. */
@@ -68,6 +69,7 @@ forget_pending(void)
 	extension_created = false;
 	dropped_database = InvalidOid;
 	databases_changed = false;
+	relation_gone = false;
 	pending = NULL;
 	commit_action = NULL;
 }
@@ -83,6 +85,12 @@ rsl_at_commit(void (*action) (bool committed))
 	commit_action = action;
 }
 
+bool
+rsl_will_publish(void)
+{
+	return definitions_changed;
+}
+
 static void
 act(bool committed)
 {
@@ -91,6 +99,22 @@ act(bool committed)
 	forget_pending();
 	if (action)
 		action(committed);
+}
+
+/*
+ * Experiments name a relation by its OID, which will be given to another one
+ * some day, and is another one in the server that a dump is restored in.  So
+ * what is gone becomes 0, which is not in force.
+ */
+static void
+forget_relations(void)
+{
+	if (rsl_execute_as_owner(RSL_EXPERIMENTS_NAME,
+							 "UPDATE resilience.experiment_definitions SET relation = 0 "
+							 "WHERE relation OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AND NOT EXISTS "
+							 "(SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)",
+							 0, NULL, NULL, NULL, NULL) > 0)
+		CommandCounterIncrement();
 }
 
 static void
@@ -109,6 +133,8 @@ publish_callback(XactEvent event, void *arg)
 			rsl_lock_definitions();
 			/* the rows of the transaction's last statement too */
 			CommandCounterIncrement();
+			if (relation_gone && OidIsValid(rsl_extension_relation(RSL_EXPERIMENTS_NAME)))
+				forget_relations();
 			pending = rsl_prepare_publication(MyDatabaseId);
 			break;
 
@@ -382,7 +408,7 @@ is_definitions_trigger(Oid trigger)
 {
 	static const char *const tables[] = {RSL_DEFINITIONS_NAME, RSL_BREAKERS_NAME,
 		RSL_RUNAWAY_RULES_NAME, RSL_HEALTH_CHECKS_NAME, RSL_FEATURES_NAME,
-	RSL_DEGRADATIONS_NAME};
+	RSL_DEGRADATIONS_NAME, RSL_EXPERIMENTS_NAME};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{
@@ -421,8 +447,10 @@ server_altered(Oid server)
 	Datum		names[2];
 	ForeignServer *before = GetForeignServerExtended(server, FSV_MISSING_OK);
 	ForeignServer *after;
+	bool		guarded = before != NULL && find_guard(server, name);
 
-	if (before == NULL || !find_guard(server, name))
+	if (before == NULL ||
+		(!guarded && !rsl_experiments_name(server, InvalidOid)))
 	{
 		/* a breaker may have been committed when this is */
 		request_visits();
@@ -437,8 +465,13 @@ server_altered(Oid server)
 		return;
 	names[0] = CStringGetTextDatum(before->servername);
 	names[1] = CStringGetTextDatum(after->servername);
-	rsl_execute_as_owner(RSL_BREAKERS_NAME,
-						 "UPDATE resilience.breaker_definitions SET server = $2 "
+	if (guarded)
+		rsl_execute_as_owner(RSL_BREAKERS_NAME,
+							 "UPDATE resilience.breaker_definitions SET server = $2 "
+							 "WHERE server OPERATOR(pg_catalog.=) $1",
+							 2, types, names, NULL, NULL);
+	rsl_execute_as_owner(RSL_EXPERIMENTS_NAME,
+						 "UPDATE resilience.experiment_definitions SET server = $2 "
 						 "WHERE server OPERATOR(pg_catalog.=) $1",
 						 2, types, names, NULL, NULL);
 }
@@ -495,8 +528,11 @@ object_changed(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 	else if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
 	{
 		rsl_relation_dropped(objectId);
-		if (rsl_experiments_name(InvalidOid, objectId))
+		if (definitions_changed || rsl_experiments_name(InvalidOid, objectId))
+		{
 			mark_changed();
+			relation_gone = true;
+		}
 	}
 }
 

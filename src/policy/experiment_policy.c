@@ -43,7 +43,7 @@ time_column(HeapTuple tuple, TupleDesc desc, int column, TimestampTz if_null)
 	return isnull ? if_null : DatumGetTimestampTz(datum);
 }
 
-/* Not in force: a role, database or foreign server that does not exist. */
+/* Not in force: what names a role, database, server or relation that is gone. */
 static bool
 from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 {
@@ -52,6 +52,7 @@ from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 	char	   *code = rsl_text_column(tuple, desc, RSL_ECOL_SQLSTATE);
 	char	   *server = rsl_text_column(tuple, desc, RSL_ECOL_SERVER);
 	char	   *condition = rsl_text_column(tuple, desc, RSL_ECOL_STOP_CONDITION);
+	bool		has_relation;
 	Datum		datum;
 	bool		isnull;
 
@@ -65,6 +66,7 @@ from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 	if (code && strlen(code) == 5)
 		policy->sqlstate = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
 	datum = heap_getattr(tuple, RSL_ECOL_RELATION, desc, &isnull);
+	has_relation = !isnull;
 	policy->relation = isnull ? InvalidOid : DatumGetObjectId(datum);
 	policy->max_injections = rsl_int_column(tuple, desc, RSL_ECOL_MAX_INJECTIONS, 10);
 	policy->max_concurrent = rsl_int_column(tuple, desc, RSL_ECOL_MAX_CONCURRENT, 10);
@@ -90,8 +92,8 @@ from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 			return false;
 		policy->server = found->serverid;
 	}
-	/* nor a relation that was dropped: its OID may be given to another one */
-	if (OidIsValid(policy->relation) &&
+	/* nor a relation that was dropped (0 since then) */
+	if (has_relation &&
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(policy->relation)))
 		return false;
 	return rsl_conditions_from_tuple(tuple, desc, &policy->conditions) &&

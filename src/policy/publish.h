@@ -60,6 +60,9 @@ typedef struct rsl_publication
 extern void rsl_publish_init(void);
 extern void rsl_at_commit(void (*action) (bool committed));
 
+/* Will this transaction publish definitions when it commits? */
+extern bool rsl_will_publish(void);
+
 /* Called for each relation that is dropped: breaker/fallback_functions.c. */
 extern void (*rsl_relation_dropped) (Oid relation);
 

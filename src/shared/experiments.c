@@ -167,11 +167,15 @@ rsl_chaos_set_lever(bool on)
 	rsl_chaos_arm();
 }
 
-/* A run for an experiment: a free one, else the one that is over for longest. */
+/*
+ * A run for an experiment: a free one, else the one that is over for longest,
+ * else that which is only still measured.
+ */
 static int
 choose_run(void)
 {
 	int			best = -1;
+	bool		best_is_over = false;
 
 	for (int i = 0; i < RSL_MAX_RUNS; i++)
 	{
@@ -180,11 +184,15 @@ choose_run(void)
 
 		if (phase == RSL_RUN_FREE)
 			return i;
-		if (phase != RSL_RUN_OVER && phase != RSL_RUN_WARM)
+		if (phase == RSL_RUN_BEFORE || phase == RSL_RUN_DURING)
 			continue;
-		if (best < 0 ||
-			run->started_at < rsl_experiments->runs[best].started_at)
+		if (best < 0 || (!best_is_over && phase != RSL_RUN_AFTER) ||
+			(best_is_over == (phase != RSL_RUN_AFTER) &&
+			 run->started_at < rsl_experiments->runs[best].started_at))
+		{
 			best = i;
+			best_is_over = phase != RSL_RUN_AFTER;
+		}
 	}
 	return best;
 }
@@ -238,7 +246,7 @@ rsl_run_begin(int index, int64 baseline_ms)
 	run = &rsl_experiments->runs[r];
 	run->experiment = index;
 	run->started_at = now;
-	run->began_us = rsl_now_us();
+	run->began_us = run->condition_since_us = rsl_now_us();
 	pg_atomic_write_u32(&run->uid, pg_atomic_read_u32(&experiment->uid));
 	pg_atomic_write_u64(&run->begins_us, begins_us);
 	pg_atomic_write_u64(&run->ends_us, begins_us +
@@ -289,6 +297,20 @@ void
 rsl_experiment_put(int index, const rsl_experiment_policy *policy)
 {
 	rsl_experiment *experiment = &rsl_experiments->experiments[index];
+
+	/* what another condition has said does not count; no faults until then */
+	if (experiment->published && experiment->run >= 0 &&
+		policy->has_stop_condition &&
+		(!experiment->policy.has_stop_condition ||
+		 experiment->policy.stop_hash != policy->stop_hash))
+	{
+		rsl_run    *run = &rsl_experiments->runs[experiment->run];
+
+		LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
+		pg_atomic_write_u64(&run->condition_us, 0);
+		run->condition_since_us = rsl_now_us();
+		LWLockRelease(rsl_experiments_lock);
+	}
 
 	experiment->policy = *policy;
 	if (!experiment->published)

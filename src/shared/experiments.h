@@ -172,6 +172,7 @@ typedef struct rsl_run
 	/* experiments lock */
 	int			experiment;		/* index */
 	int64		began_us;		/* start; microseconds, monotonic */
+	int64		condition_since_us; /* the stop condition's first look is due */
 	TimestampTz started_at;
 	TimestampTz faults_at;		/* begin of the time "during"; 0 = not yet */
 	TimestampTz faults_end_at;	/* its end; 0 = not yet */

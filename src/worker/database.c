@@ -298,7 +298,7 @@ shall_leave(int64 idle_us)
 	return idle_us > EXTRA_LEAVES_MS * INT64CONST(1000) &&
 		(has_senior(false) ||
 		 (!has_checks() &&
-		  !rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, &due)));
+		  !rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, 0, &due)));
 }
 
 /* Sleep until there may be something to do. */
@@ -363,6 +363,7 @@ rsl_database_worker_main(Datum arg)
 		int64		now = rsl_now_us();
 		int64		next_due;
 		int64		next_condition;
+		int64		patience = has_senior(true) ? PATIENCE_US : 0;
 
 		rsl_worker_beat(LOOK_EVERY_MS + RSL_HEARTBEAT_LATE_MS);
 		at_rest = true;
@@ -385,13 +386,14 @@ rsl_database_worker_main(Datum arg)
 		}
 
 		/* what stops an experiment comes before all else */
-		if (rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, &next_condition) &&
+		if (rsl_stop_conditions_due(MyDatabaseId, rsl_my_worker->owner, patience,
+									&next_condition) &&
 			next_condition <= now)
 		{
 			pg_atomic_write_u64(&rsl_my_worker->idle_since, 0);
 			rsl_worker_beat(3 * RSL_HEARTBEAT_LATE_MS);
 			pgstat_report_activity(STATE_RUNNING, "stop conditions of experiments");
-			rsl_evaluate_stop_conditions(rsl_my_worker->owner);
+			rsl_evaluate_stop_conditions(rsl_my_worker->owner, patience);
 			pgstat_report_stat(false);
 			pgstat_report_activity(STATE_IDLE, NULL);
 			idle_since = 0;
@@ -400,8 +402,7 @@ rsl_database_worker_main(Datum arg)
 		}
 
 		claimed = rsl_check_claim_due(MyDatabaseId, rsl_my_worker->owner,
-									  has_senior(true) ? PATIENCE_US : 0,
-									  &my_claim, &next_due);
+									  patience, &my_claim, &next_due);
 		if (claimed)
 		{
 			pg_atomic_write_u64(&rsl_my_worker->idle_since, 0);
