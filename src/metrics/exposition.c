@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(metric_rows);
 typedef struct exposition
 {
 	StringInfo	out;
+	bool		ascii;			/* in labels */
 	const rsl_metric_family *family;	/* the one that was begun last */
 } exposition;
 
@@ -64,7 +65,7 @@ append_metric(const rsl_metric *metric, void *arg)
 	for (int i = 0; i < metric->nlabels; i++)
 	{
 		appendStringInfo(out, "%c%s=\"", i == 0 ? '{' : ',', metric->labels[i]);
-		rsl_append_label_value(out, metric->values[i]);
+		rsl_append_label_value(out, metric->values[i], e->ascii);
 		appendStringInfoChar(out, '"');
 	}
 	appendStringInfoString(out, metric->nlabels > 0 ? "} " : " ");
@@ -72,18 +73,26 @@ append_metric(const rsl_metric *metric, void *arg)
 	appendStringInfoChar(out, '\n');
 }
 
+static void
+append_metrics(StringInfo out, bool ascii)
+{
+	exposition	e = {.out = out,.ascii = ascii};
+
+	rsl_each_metric(append_metric, &e);
+}
+
 void
 rsl_append_metrics(StringInfo out)
 {
-	exposition	e = {out};
-
-	rsl_each_metric(append_metric, &e);
+	append_metrics(out, false);
 }
 
 /*
  * prometheus_metrics() returns text
  *
  * What the health endpoint answers at /metrics, for those who scrape by SQL.
+ * In databases that are not in UTF-8 names are in ASCII: there may be some
+ * that their encoding has no characters for.
  */
 Datum
 prometheus_metrics(PG_FUNCTION_ARGS)
@@ -92,12 +101,36 @@ prometheus_metrics(PG_FUNCTION_ARGS)
 
 	rsl_require_shmem();
 	initStringInfo(&text);
-	rsl_append_metrics(&text);
-	PG_RETURN_TEXT_P(cstring_to_text(pg_any_to_server(text.data, text.len,
-													  PG_UTF8)));
+	append_metrics(&text, GetDatabaseEncoding() != PG_UTF8);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(text.data, text.len));
 }
 
 #define METRIC_COLUMNS		5
+
+/*
+ * A name as text of this database: names of others may be in another encoding,
+ * and what is no text here becomes \xHH.
+ */
+static void
+append_name(StringInfo json, const char *name)
+{
+	StringInfoData text;
+
+	if (pg_verifymbstr(name, strlen(name), true))
+	{
+		escape_json(json, name);
+		return;
+	}
+	initStringInfo(&text);
+	for (const char *c = name; *c; c++)
+	{
+		if (IS_HIGHBIT_SET(*c))
+			appendStringInfo(&text, "\\x%02X", (unsigned char) *c);
+		else
+			appendStringInfoChar(&text, *c);
+	}
+	escape_json(json, text.data);
+}
 
 /* The labels as a JSON object. */
 static Datum
@@ -109,28 +142,24 @@ labels_of(const rsl_metric *metric)
 	appendStringInfoChar(&json, '{');
 	for (int i = 0; i < metric->nlabels; i++)
 	{
-		char	   *value = pstrdup(metric->values[i]);
-
-		/* names of other databases may be in another encoding */
-		if (!pg_verifymbstr(value, strlen(value), true))
-		{
-			for (char *c = value; *c; c++)
-			{
-				if (IS_HIGHBIT_SET(*c))
-					*c = '?';
-			}
-		}
 		appendStringInfo(&json, "%s\"%s\": ", i > 0 ? ", " : "", metric->labels[i]);
-		escape_json(&json, value);
+		append_name(&json, metric->values[i]);
 	}
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+typedef struct metric_table
+{
+	ReturnSetInfo *rsinfo;
+	MemoryContext per_row;
+} metric_table;
+
 static void
 put_metric(const rsl_metric *metric, void *arg)
 {
-	ReturnSetInfo *rsinfo = arg;
+	metric_table *table = arg;
+	MemoryContext before = MemoryContextSwitchTo(table->per_row);
 	Datum		values[METRIC_COLUMNS];
 	bool		nulls[METRIC_COLUMNS] = {0};
 
@@ -140,7 +169,10 @@ put_metric(const rsl_metric *metric, void *arg)
 	values[2] = CStringGetTextDatum(metric->family->help);
 	values[3] = labels_of(metric);
 	values[4] = Float8GetDatum(metric->value);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	tuplestore_putvalues(table->rsinfo->setResult, table->rsinfo->setDesc,
+						 values, nulls);
+	MemoryContextSwitchTo(before);
+	MemoryContextReset(table->per_row);
 }
 
 /*
@@ -152,8 +184,14 @@ put_metric(const rsl_metric *metric, void *arg)
 Datum
 metric_rows(PG_FUNCTION_ARGS)
 {
+	metric_table table;
+
 	rsl_require_shmem();
 	InitMaterializedSRF(fcinfo, 0);
-	rsl_each_metric(put_metric, fcinfo->resultinfo);
+	table.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	table.per_row = AllocSetContextCreate(CurrentMemoryContext, "row of metrics",
+										  ALLOCSET_SMALL_SIZES);
+	rsl_each_metric(put_metric, &table);
+	MemoryContextDelete(table.per_row);
 	return (Datum) 0;
 }

@@ -50,6 +50,7 @@ rsl_check_figures_get(int *count)
 		if (!rsl_look_at(RSL_COMPONENT_HEALTH_CHECK, i, &look, &component))
 			continue;
 		n++;
+		to->slot = i;
 		to->status = look.status;
 		strlcpy(to->message, component.message, sizeof(to->message));
 		strlcpy(to->name, check->policy.name, NAMEDATALEN);
@@ -99,6 +100,7 @@ rsl_breaker_figures_get(int *count)
 		if (!breaker->published)
 			continue;
 		n++;
+		to->slot = i;
 		strlcpy(to->name, breaker->policy.name, NAMEDATALEN);
 		strlcpy(to->server, breaker->policy.server_name, NAMEDATALEN);
 		to->database = breaker->policy.home_database;
@@ -151,6 +153,7 @@ rsl_bulkhead_figures_get(int *count)
 		if (!bulkhead->published)
 			continue;
 		n++;
+		to->slot = i;
 		strlcpy(to->name, bulkhead->policy.name, NAMEDATALEN);
 		to->database = bulkhead->policy.home_database;
 		to->max_running = bulkhead->policy.max_running;
@@ -193,6 +196,7 @@ rsl_feature_figures_get(int *count)
 		if (!feature->published)
 			continue;
 		n++;
+		to->slot = i;
 		strlcpy(to->name, feature->policy.name, NAMEDATALEN);
 		to->database = feature->policy.home_database;
 		to->state = pg_atomic_read_u32(&feature->state);
@@ -263,6 +267,7 @@ rsl_experiment_figures_get(int *count)
 		if (!experiment->published)
 			continue;
 		n++;
+		to->slot = i;
 		strlcpy(to->name, experiment->policy.name, NAMEDATALEN);
 		to->database = experiment->policy.home_database;
 		to->impact = experiment->policy.impact;

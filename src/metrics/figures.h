@@ -17,11 +17,12 @@
 #include "shared/health.h"
 #include "shared/statistics.h"
 
-/* so many objects of a kind are looked at */
+/* so many objects of a kind are looked at: the most that there can be */
 #define RSL_MAX_COLLECTED	10000
 
 typedef struct rsl_check_figures
 {
+	int			slot;			/* in shared memory, as long as it exists */
 	char		name[NAMEDATALEN];
 	char		database_name[NAMEDATALEN];
 	Oid			database;
@@ -43,6 +44,7 @@ typedef struct rsl_check_figures
 
 typedef struct rsl_breaker_figures
 {
+	int			slot;			/* in shared memory, as long as it exists */
 	char		name[NAMEDATALEN];
 	char		database_name[NAMEDATALEN];
 	char		server[NAMEDATALEN];
@@ -63,6 +65,7 @@ typedef struct rsl_breaker_figures
 
 typedef struct rsl_bulkhead_figures
 {
+	int			slot;			/* in shared memory, as long as it exists */
 	char		name[NAMEDATALEN];
 	char		database_name[NAMEDATALEN];
 	Oid			database;
@@ -79,6 +82,7 @@ typedef struct rsl_bulkhead_figures
 
 typedef struct rsl_feature_figures
 {
+	int			slot;			/* in shared memory, as long as it exists */
 	char		name[NAMEDATALEN];
 	char		database_name[NAMEDATALEN];
 	Oid			database;
@@ -102,6 +106,7 @@ typedef struct rsl_degradation_figures
 
 typedef struct rsl_experiment_figures
 {
+	int			slot;			/* in shared memory, as long as it exists */
 	char		name[NAMEDATALEN];
 	char		database_name[NAMEDATALEN];
 	Oid			database;

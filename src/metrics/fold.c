@@ -1,12 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * fold.c
- *		Bounded labels: what is beyond RSL_MAX_SERIES becomes "other".
+ *		Bounded labels: what has no series of its own becomes "other".
  *
- * Labels that are names of objects would have no bound; those that are words
- * of ours (a result, a state) have few values and are kept.  The objects that
- * have series of their own are those that come first in shared memory, and
- * they stay so for as long as they exist.
+ * Labels that name objects, or say how they are, would have no bound; those
+ * that are words of ours (a result, a state) have few values and are kept.
+ * See core/series_cap.h for who has series of its own.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,38 +15,29 @@
 
 #define OTHER	"other"
 
-/* so many series fit for certain with those that follow for the others */
-#define OWN_SERIES	(RSL_MAX_SERIES - RSL_MAX_OTHERS)
-
-static bool
-is_name(const char *label)
+static void
+begin_family(rsl_collector *c, const rsl_metric_family *family)
 {
-	static const char *const names[] = {
-		"database", "bulkhead", "breaker", "server", "check", "feature",
-		"name", "experiment", "budget", "sqlstate"
-	};
-
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		if (strcmp(label, names[i]) == 0)
-			return true;
-	}
-	return false;
+	if (family == c->family)
+		return;
+	rsl_fold_finish(c);
+	c->family = family;
 }
 
+/* What the others' series have in common. */
 static bool
-same_words(const rsl_metric *a, const rsl_metric *b)
+same_words(const rsl_metric *a, const rsl_metric *b, int nnames)
 {
-	for (int i = 0; i < a->nlabels; i++)
+	for (int i = nnames; i < a->nlabels; i++)
 	{
-		if (!is_name(a->labels[i]) && strcmp(a->values[i], b->values[i]) != 0)
+		if (strcmp(a->values[i], b->values[i]) != 0)
 			return false;
 	}
 	return true;
 }
 
 static void
-fold(rsl_collector *c, const rsl_metric *metric)
+fold(rsl_collector *c, const rsl_metric *metric, int nnames)
 {
 	rsl_metric_fold how = metric->family->fold;
 	rsl_metric *other;
@@ -62,21 +52,17 @@ fold(rsl_collector *c, const rsl_metric *metric)
 	for (int o = 0; o < c->nothers; o++)
 	{
 		other = &c->others[o];
-		if (!same_words(other, metric))
+		if (!same_words(other, metric, nnames))
 			continue;
 		other->value = how == RSL_FOLD_SUM ? other->value + metric->value :
 			Max(other->value, metric->value);
 		return;
 	}
-	if (c->nothers == RSL_MAX_OTHERS)
-		return;
+	Assert(c->nothers < RSL_MAX_OTHERS);
 	other = &c->others[c->nothers++];
 	*other = *metric;
-	for (int i = 0; i < other->nlabels; i++)
-	{
-		if (is_name(other->labels[i]))
-			other->values[i] = OTHER;
-	}
+	for (int i = 0; i < nnames; i++)
+		other->values[i] = OTHER;
 }
 
 void
@@ -85,23 +71,26 @@ rsl_fold_finish(rsl_collector *c)
 	for (int o = 0; o < c->nothers; o++)
 		c->each(&c->others[o], c->arg);
 	c->nothers = 0;
-	c->nseries = 0;
 	c->family = NULL;
 }
 
 void
-rsl_fold_metric(rsl_collector *c, const rsl_metric *metric)
+rsl_pass_metric(rsl_collector *c, const rsl_metric *metric)
 {
-	if (metric->family != c->family)
+	begin_family(c, metric->family);
+	c->each(metric, c->arg);
+}
+
+void
+rsl_fold_metric(rsl_collector *c, const rsl_metric *metric, int slot,
+				int per_object, int nnames)
+{
+	Assert(per_object <= RSL_MAX_OTHERS);
+	if (rsl_has_own_series(slot, metric->family->reserved, per_object))
 	{
-		rsl_fold_finish(c);
-		c->family = metric->family;
-	}
-	if (c->nseries >= OWN_SERIES && metric->nlabels > 0)
-	{
-		fold(c, metric);
+		rsl_pass_metric(c, metric);
 		return;
 	}
-	c->nseries++;
-	c->each(metric, c->arg);
+	begin_family(c, metric->family);
+	fold(c, metric, nnames);
 }

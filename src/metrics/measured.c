@@ -28,6 +28,7 @@ static const char *const result_names[RSL_RETRY_RESULTS] = {
 
 typedef struct retry_row
 {
+	int			slot;
 	char		sqlstate[6];
 	int			result;
 	uint64		attempts;
@@ -67,6 +68,7 @@ collect_attempts(rsl_collector *c)
 				continue;
 			strlcpy(rows[n].sqlstate, i == RSL_RETRY_OTHER ? "other" :
 					unpack_sql_state(entry->sqlstate), sizeof(rows[n].sqlstate));
+			rows[n].slot = i;
 			rows[n].result = r;
 			rows[n].attempts = pg_atomic_read_u64(&entry->counts[r].attempts);
 			ncalls += of_result;
@@ -77,8 +79,9 @@ collect_attempts(rsl_collector *c)
 	LWLockRelease(&rsl_retry_shmem->lock);
 
 	for (int i = 0; i < n; i++)
-		rsl_collect(c, &attempts, rows[i].attempts, 2, "sqlstate",
-					rows[i].sqlstate, "result", result_names[rows[i].result]);
+		rsl_collect_of(c, &attempts, rows[i].slot, RSL_RETRY_RESULTS,
+					   rows[i].attempts, 1, 2, "sqlstate", rows[i].sqlstate,
+					   "result", result_names[rows[i].result]);
 	rsl_collect(c, &calls, ncalls, 0);
 	rsl_collect(c, &retries, nattempts > ncalls ? nattempts - ncalls : 0, 0);
 }
@@ -155,24 +158,20 @@ collect_waits(rsl_collector *c)
 		"How long transactions have waited for the server-wide limit, those that were refused in the end included."
 	};
 	rsl_priority_counts priorities[RSL_NUM_PRIORITIES];
-	uint64		counts[RSL_NUM_PRIORITIES][RSL_BUCKET_BOUNDS + 1];
-	double		sums[RSL_NUM_PRIORITIES];
-	uint64		waited[RSL_NUM_PRIORITIES];
+	uint64		at_once[RSL_NUM_PRIORITIES];
 
-	/* waits before admissions: what comes meanwhile must not be missing */
-	for (int p = 0; p < RSL_NUM_PRIORITIES; p++)
-	{
-		waited[p] = pg_atomic_read_u64(&rsl_measures->admitted_waits[p]);
-		sums[p] = read_measured(&rsl_measures->waits[p], counts[p]);
-	}
 	LWLockAcquire(rsl_stats_lock, LW_SHARED);
 	rsl_count_priorities(priorities);
+	for (int p = 0; p < RSL_NUM_PRIORITIES; p++)
+		at_once[p] = rsl_measures_at_once(p, priorities[p].admitted);
 	LWLockRelease(rsl_stats_lock);
 	for (int p = 0; p < RSL_NUM_PRIORITIES; p++)
 	{
-		if (priorities[p].admitted > waited[p])
-			counts[p][0] += priorities[p].admitted - waited[p];
-		rsl_collect_histogram(c, &wait, &rsl_wait_buckets, counts[p], sums[p],
+		uint64		counts[RSL_BUCKET_BOUNDS + 1];
+		double		sum = read_measured(&rsl_measures->waits[p], counts);
+
+		counts[0] += at_once[p];
+		rsl_collect_histogram(c, &wait, &rsl_wait_buckets, counts, sum,
 							  "priority", rsl_priority_name(p));
 	}
 }

@@ -12,13 +12,8 @@
 
 #define RSL_MAX_LABELS		5
 
-/*
- * A family has at most so many series.  Of more objects only the first have
- * series of their own; the others are summed up under the name "other".
- */
-#define RSL_MAX_SERIES		200
 
-/* How the series of other objects become one. */
+/* How the series of objects without their own become one. */
 typedef enum rsl_metric_fold
 {
 	RSL_FOLD_BY_TYPE = 0,		/* counters: the sum; gauges: left out */
@@ -32,6 +27,7 @@ typedef struct rsl_metric_family
 	const char *type;			/* "gauge", "counter" or "histogram" */
 	const char *help;
 	rsl_metric_fold fold;
+	int			reserved;		/* series that are never folded */
 } rsl_metric_family;
 
 typedef struct rsl_metric

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * objects.c
- *		Metrics of checks, breakers, bulkheads and features.
+ *		Metrics of what users define: checks, breakers, bulkheads ...
  *
  *-------------------------------------------------------------------------
  */
@@ -14,23 +14,43 @@
 #include "shared/experiments.h"
 #include "utils/timestamp.h"
 
+static void
+read_labels(rsl_metric *metric, int nlabels, va_list args)
+{
+	Assert(nlabels <= RSL_MAX_LABELS);
+	for (int i = 0; i < nlabels; i++)
+	{
+		metric->labels[i] = va_arg(args, const char *);
+		metric->values[i] = va_arg(args, const char *);
+	}
+	metric->nlabels = nlabels;
+}
+
 void
 rsl_collect(rsl_collector *c, const rsl_metric_family *family, double value,
 			int nlabels,...)
 {
-	rsl_metric	metric = {.family = family,.suffix = "",.nlabels = nlabels};
+	rsl_metric	metric = {.family = family,.suffix = "",.value = value};
 	va_list		args;
 
-	Assert(nlabels <= RSL_MAX_LABELS);
 	va_start(args, nlabels);
-	for (int i = 0; i < nlabels; i++)
-	{
-		metric.labels[i] = va_arg(args, const char *);
-		metric.values[i] = va_arg(args, const char *);
-	}
+	read_labels(&metric, nlabels, args);
 	va_end(args);
-	metric.value = value;
-	rsl_fold_metric(c, &metric);
+	rsl_pass_metric(c, &metric);
+}
+
+void
+rsl_collect_of(rsl_collector *c, const rsl_metric_family *family, int slot,
+			   int per_object, double value, int nnames, int nlabels,...)
+{
+	rsl_metric	metric = {.family = family,.suffix = "",.value = value};
+	va_list		args;
+
+	va_start(args, nlabels);
+	read_labels(&metric, nlabels, args);
+	va_end(args);
+	rsl_fold_metric(c, &metric, slot, per_object,
+					nnames == RSL_ALL_LABELS ? nlabels : nnames);
 }
 
 void
@@ -53,15 +73,15 @@ rsl_collect_histogram(rsl_collector *c, const rsl_metric_family *family,
 		metric.nlabels = 2;
 		metric.values[1] = bound;
 		metric.value = (double) total;
-		rsl_fold_metric(c, &metric);
+		rsl_pass_metric(c, &metric);
 	}
 	metric.nlabels = 1;
 	metric.suffix = "_sum";
 	metric.value = sum;
-	rsl_fold_metric(c, &metric);
+	rsl_pass_metric(c, &metric);
 	metric.suffix = "_count";
 	metric.value = (double) total;
-	rsl_fold_metric(c, &metric);
+	rsl_pass_metric(c, &metric);
 }
 
 double
@@ -72,11 +92,12 @@ rsl_unix_time(TimestampTz at)
 }
 
 /* A family with one number of each of n objects. */
-#define COLLECT_EACH(n, family, value, ...) \
+#define COLLECT_EACH(objects, n, family, value, ...) \
 	do { \
 		static const rsl_metric_family the_family = family; \
 		for (int i = 0; i < (n); i++) \
-			rsl_collect(c, &the_family, (value), __VA_ARGS__); \
+			rsl_collect_of(c, &the_family, (objects)[i].slot, 1, (value), \
+						   RSL_ALL_LABELS, __VA_ARGS__); \
 	} while (0)
 
 #define FAMILY(...)		{__VA_ARGS__}
@@ -92,7 +113,7 @@ rsl_collect_checks(rsl_collector *c)
 	rsl_check_figures *checks = rsl_check_figures_get(&n);
 
 #define LABELS	2, "database", checks[i].database_name, "check", checks[i].name
-	COLLECT_EACH(n,
+	COLLECT_EACH(checks, n,
 				 FAMILY("resilience_health_check_status", "gauge",
 						"Result of a health check: 0 unknown, 1 healthy, 2 degraded, 3 unhealthy.", RSL_FOLD_WORST),
 				 checks[i].status, 4, "database", checks[i].database_name,
@@ -107,7 +128,8 @@ rsl_collect_checks(rsl_collector *c)
 		};
 
 		if (checks[i].has_value)
-			rsl_collect(c, &value, checks[i].value, LABELS);
+			rsl_collect_of(c, &value, checks[i].slot, 1, checks[i].value,
+						   RSL_ALL_LABELS, LABELS);
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -117,21 +139,22 @@ rsl_collect_checks(rsl_collector *c)
 		};
 
 		if (checks[i].has_run)
-			rsl_collect(c, &age, checks[i].age, LABELS);
+			rsl_collect_of(c, &age, checks[i].slot, 1, checks[i].age,
+						   RSL_ALL_LABELS, LABELS);
 	}
-	COLLECT_EACH(n,
+	COLLECT_EACH(checks, n,
 				 FAMILY("resilience_health_check_duration_seconds", "gauge",
 						"How long a health check ran last."),
 				 checks[i].duration, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(checks, n,
 				 FAMILY("resilience_health_check_runs_total", "counter",
 						"Runs of a health check."),
 				 checks[i].runs, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(checks, n,
 				 FAMILY("resilience_health_check_failures_total", "counter",
 						"Runs of a health check that were not healthy."),
 				 checks[i].failures, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(checks, n,
 				 FAMILY("resilience_health_check_timeouts_total", "counter",
 						"Runs of a health check that were cut off."),
 				 checks[i].timeouts, LABELS);
@@ -143,9 +166,10 @@ rsl_collect_checks(rsl_collector *c)
 		};
 
 		for (int state = RSL_HEALTH_UNKNOWN; state <= RSL_UNHEALTHY; state++)
-			rsl_collect(c, &seconds, checks[i].state_seconds[state], 3,
-						"database", checks[i].database_name, "check", checks[i].name,
-						"status", rsl_health_status_name(state));
+			rsl_collect_of(c, &seconds, checks[i].slot, RSL_UNHEALTHY + 1,
+						   checks[i].state_seconds[state], 2, 3, "database",
+						   checks[i].database_name, "check", checks[i].name,
+						   "status", rsl_health_status_name(state));
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -155,9 +179,10 @@ rsl_collect_checks(rsl_collector *c)
 		};
 
 		for (int state = RSL_HEALTH_UNKNOWN; state <= RSL_UNHEALTHY; state++)
-			rsl_collect(c, &transitions, checks[i].transitions[state], 3,
-						"database", checks[i].database_name, "check", checks[i].name,
-						"to", rsl_health_status_name(state));
+			rsl_collect_of(c, &transitions, checks[i].slot, RSL_UNHEALTHY + 1,
+						   checks[i].transitions[state], 2, 3, "database",
+						   checks[i].database_name, "check", checks[i].name,
+						   "to", rsl_health_status_name(state));
 	}
 #undef LABELS
 }
@@ -176,14 +201,14 @@ rsl_collect_breakers(rsl_collector *c)
 	rsl_breaker_figures *breakers = rsl_breaker_figures_get(&n);
 
 #define LABELS	2, "database", breakers[i].database_name, "breaker", breakers[i].name
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_state", "gauge",
 						"State of a circuit breaker: 0 closed, 1 half-open, 2 open.", RSL_FOLD_WORST),
 				 breakers[i].position == RSL_BREAKER_CLOSED ? 0 :
 				 breakers[i].position == RSL_BREAKER_HALF_OPEN ? 1 : 2,
 				 3, "database", breakers[i].database_name,
 				 "breaker", breakers[i].name, "server", breakers[i].server);
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_calls_in_flight", "gauge",
 						"Calls through a circuit breaker that are under way.", RSL_FOLD_SUM),
 				 breakers[i].in_flight, LABELS);
@@ -195,30 +220,33 @@ rsl_collect_breakers(rsl_collector *c)
 		};
 		const char *database = breakers[i].database_name;
 
-		rsl_collect(c, &calls, breakers[i].successes, 3, "database", database,
-					"breaker", breakers[i].name, "result", "success");
-		rsl_collect(c, &calls, breakers[i].failures, 3, "database", database,
-					"breaker", breakers[i].name, "result", "failure");
-		rsl_collect(c, &calls, breakers[i].ignored, 3, "database", database,
-					"breaker", breakers[i].name, "result", "ignored");
+		rsl_collect_of(c, &calls, breakers[i].slot, 3, breakers[i].successes,
+					   2, 3, "database", database, "breaker", breakers[i].name,
+					   "result", "success");
+		rsl_collect_of(c, &calls, breakers[i].slot, 3, breakers[i].failures, 2,
+					   3, "database", database, "breaker", breakers[i].name,
+					   "result", "failure");
+		rsl_collect_of(c, &calls, breakers[i].slot, 3, breakers[i].ignored, 2,
+					   3, "database", database, "breaker", breakers[i].name,
+					   "result", "ignored");
 	}
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_slow_calls_total", "counter",
 						"Calls through a circuit breaker that were slow."),
 				 breakers[i].slow, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_rejected_total", "counter",
 						"Calls that a circuit breaker has not let through."),
 				 breakers[i].rejected, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_fallbacks_total", "counter",
 						"Statements that were answered from a fallback, or with no rows."),
 				 breakers[i].fallbacks, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_opened_total", "counter",
 						"How often a circuit breaker has opened."),
 				 breakers[i].openings, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(breakers, n,
 				 FAMILY("resilience_circuit_breaker_open_seconds_total", "counter",
 						"How long a circuit breaker was not closed."),
 				 breakers[i].time_open, LABELS);
@@ -230,9 +258,11 @@ rsl_collect_breakers(rsl_collector *c)
 		};
 
 		for (int state = 0; state < lengthof(breaker_states); state++)
-			rsl_collect(c, &seconds, breakers[i].state_seconds[state], 3,
-						"database", breakers[i].database_name,
-						"breaker", breakers[i].name, "state", breaker_states[state]);
+			rsl_collect_of(c, &seconds, breakers[i].slot,
+						   lengthof(breaker_states),
+						   breakers[i].state_seconds[state], 2, 3, "database",
+						   breakers[i].database_name, "breaker",
+						   breakers[i].name, "state", breaker_states[state]);
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -242,9 +272,11 @@ rsl_collect_breakers(rsl_collector *c)
 		};
 
 		for (int state = 0; state < lengthof(breaker_states); state++)
-			rsl_collect(c, &transitions, breakers[i].transitions[state], 3,
-						"database", breakers[i].database_name,
-						"breaker", breakers[i].name, "to", breaker_states[state]);
+			rsl_collect_of(c, &transitions, breakers[i].slot,
+						   lengthof(breaker_states),
+						   breakers[i].transitions[state], 2, 3, "database",
+						   breakers[i].database_name, "breaker",
+						   breakers[i].name, "to", breaker_states[state]);
 	}
 #undef LABELS
 }
@@ -260,27 +292,27 @@ rsl_collect_bulkheads(rsl_collector *c)
 	rsl_bulkhead_figures *bulkheads = rsl_bulkhead_figures_get(&n);
 
 #define LABELS	2, "database", bulkheads[i].database_name, "bulkhead", bulkheads[i].name
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_running", "gauge",
 						"Transactions that run in a bulkhead.", RSL_FOLD_SUM),
 				 bulkheads[i].counts.running, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_waiting", "gauge",
 						"Transactions that wait for a bulkhead.", RSL_FOLD_SUM),
 				 bulkheads[i].counts.waiting, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_max_running", "gauge",
 						"Transactions that may run in a bulkhead at once; -1 is no limit."),
 				 bulkheads[i].max_running, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_connections", "gauge",
 						"Connections that a bulkhead counts.", RSL_FOLD_SUM),
 				 bulkheads[i].connections, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_max_connections", "gauge",
 						"Connections that a bulkhead lets in; -1 is no limit."),
 				 bulkheads[i].max_connections, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_admitted_total", "counter",
 						"Transactions that a bulkhead has admitted."),
 				 bulkheads[i].counts.admitted, LABELS);
@@ -292,16 +324,22 @@ rsl_collect_bulkheads(rsl_collector *c)
 		};
 		const char *database = bulkheads[i].database_name;
 
-		rsl_collect(c, &refused, bulkheads[i].refused_connections, 3, "database",
-					database, "bulkhead", bulkheads[i].name, "reason", "connection");
-		rsl_collect(c, &refused, bulkheads[i].refused_statements, 3, "database",
-					database, "bulkhead", bulkheads[i].name, "reason", "statement");
-		rsl_collect(c, &refused, bulkheads[i].timed_out, 3, "database",
-					database, "bulkhead", bulkheads[i].name, "reason", "timed_out");
-		rsl_collect(c, &refused, bulkheads[i].preempted, 3, "database",
-					database, "bulkhead", bulkheads[i].name, "reason", "preempted");
+		rsl_collect_of(c, &refused, bulkheads[i].slot, 4,
+					   bulkheads[i].refused_connections, 2, 3, "database",
+					   database, "bulkhead", bulkheads[i].name, "reason",
+					   "connection");
+		rsl_collect_of(c, &refused, bulkheads[i].slot, 4,
+					   bulkheads[i].refused_statements, 2, 3, "database",
+					   database, "bulkhead", bulkheads[i].name, "reason",
+					   "statement");
+		rsl_collect_of(c, &refused, bulkheads[i].slot, 4,
+					   bulkheads[i].timed_out, 2, 3, "database", database,
+					   "bulkhead", bulkheads[i].name, "reason", "timed_out");
+		rsl_collect_of(c, &refused, bulkheads[i].slot, 4,
+					   bulkheads[i].preempted, 2, 3, "database", database,
+					   "bulkhead", bulkheads[i].name, "reason", "preempted");
 	}
-	COLLECT_EACH(n,
+	COLLECT_EACH(bulkheads, n,
 				 FAMILY("resilience_bulkhead_wait_seconds_total", "counter",
 						"Time that transactions have waited for a bulkhead."),
 				 bulkheads[i].wait_seconds, LABELS);
@@ -319,23 +357,23 @@ rsl_collect_features(rsl_collector *c)
 	rsl_feature_figures *features = rsl_feature_figures_get(&n);
 
 #define LABELS	2, "database", features[i].database_name, "feature", features[i].name
-	COLLECT_EACH(n,
+	COLLECT_EACH(features, n,
 				 FAMILY("resilience_feature_state", "gauge",
 						"State of a feature: 0 on, 1 degraded, 2 off.", RSL_FOLD_WORST),
 				 features[i].state, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(features, n,
 				 FAMILY("resilience_feature_dimmer_ratio", "gauge",
 						"Share of the calls of a feature that are served in full."),
 				 features[i].dimmer, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(features, n,
 				 FAMILY("resilience_feature_evaluations_total", "counter",
 						"How often it was asked whether a feature is enabled."),
 				 features[i].evaluations, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(features, n,
 				 FAMILY("resilience_feature_degraded_total", "counter",
 						"How often the answer was no."),
 				 features[i].degraded, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(features, n,
 				 FAMILY("resilience_feature_fallbacks_total", "counter",
 						"How often a fallback ran in place of a feature."),
 				 features[i].fallbacks, LABELS);
@@ -347,10 +385,11 @@ rsl_collect_features(rsl_collector *c)
 		};
 
 		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
-			rsl_collect(c, &seconds, features[i].state_seconds[state], 3,
-						"database", features[i].database_name,
-						"feature", features[i].name,
-						"state", rsl_feature_state_name(state));
+			rsl_collect_of(c, &seconds, features[i].slot, RSL_FEATURE_OFF + 1,
+						   features[i].state_seconds[state], 2, 3, "database",
+						   features[i].database_name, "feature",
+						   features[i].name, "state",
+						   rsl_feature_state_name(state));
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -360,10 +399,11 @@ rsl_collect_features(rsl_collector *c)
 		};
 
 		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
-			rsl_collect(c, &transitions, features[i].transitions[state], 3,
-						"database", features[i].database_name,
-						"feature", features[i].name,
-						"to", rsl_feature_state_name(state));
+			rsl_collect_of(c, &transitions, features[i].slot,
+						   RSL_FEATURE_OFF + 1, features[i].transitions[state],
+						   2, 3, "database", features[i].database_name,
+						   "feature", features[i].name, "to",
+						   rsl_feature_state_name(state));
 	}
 #undef LABELS
 }
@@ -377,7 +417,8 @@ rsl_collect_degradations(rsl_collector *c)
 {
 	static const rsl_metric_family events = {
 		"resilience_degradation_events_total", "counter",
-		"How often a feature was degraded, switched off or came back, and a degradation began or ended."
+		"How often a feature was degraded, switched off or came back, and a degradation began or ended.",
+		.reserved = 2 * RSL_MOST_DEGRADATIONS
 	};
 	int			nfeatures;
 	int			ndegradations;
@@ -388,20 +429,21 @@ rsl_collect_degradations(rsl_collector *c)
 	{
 		rsl_collect(c, &events, degradations[i].began, 4,
 					"database", degradations[i].database_name,
-					"kind", "degradation", "name", degradations[i].name,
+					"name", degradations[i].name, "kind", "degradation",
 					"to", "active");
 		rsl_collect(c, &events, degradations[i].ended, 4,
 					"database", degradations[i].database_name,
-					"kind", "degradation", "name", degradations[i].name,
+					"name", degradations[i].name, "kind", "degradation",
 					"to", "inactive");
 	}
 	for (int i = 0; i < nfeatures; i++)
 	{
 		for (int state = RSL_FEATURE_ON; state <= RSL_FEATURE_OFF; state++)
-			rsl_collect(c, &events, features[i].transitions[state], 4,
-						"database", features[i].database_name,
-						"kind", "feature", "name", features[i].name,
-						"to", rsl_feature_state_name(state));
+			rsl_collect_of(c, &events, features[i].slot, RSL_FEATURE_OFF + 1,
+						   features[i].transitions[state], 2, 4, "database",
+						   features[i].database_name, "name", features[i].name,
+						   "kind", "feature", "to",
+						   rsl_feature_state_name(state));
 	}
 }
 
@@ -430,11 +472,11 @@ rsl_collect_experiments(rsl_collector *c)
 	rsl_collect(c, &running, nrunning, 0);
 #define LABELS	3, "database", experiments[i].database_name, \
 	"experiment", experiments[i].name, "impact", rsl_impact_name(experiments[i].impact)
-	COLLECT_EACH(n,
+	COLLECT_EACH(experiments, n,
 				 FAMILY("resilience_experiment_state", "gauge",
 						"State of a chaos experiment: 0 defined, 1 scheduled, 2 running, 3 stopped, 4 finished, 5 aborted."),
 				 experiments[i].state, LABELS);
-	COLLECT_EACH(n,
+	COLLECT_EACH(experiments, n,
 				 FAMILY("resilience_experiment_injections_total", "counter",
 						"Faults that a chaos experiment has injected."),
 				 (double) experiments[i].injections, LABELS);

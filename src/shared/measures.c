@@ -43,6 +43,7 @@ rsl_measures_shmem_init(void)
 	{
 		init(&rsl_measures->waits[p]);
 		pg_atomic_init_u64(&rsl_measures->admitted_waits[p], 0);
+		pg_atomic_init_u64(&rsl_measures->told_at_once[p], 0);
 	}
 	SpinLockInit(&rsl_measures->mutex);
 	rsl_state_clock_begin(&rsl_measures->health, RSL_HEALTH_UNKNOWN, rsl_now_us());
@@ -69,6 +70,29 @@ rsl_measure_wait(int priority, int64 us, bool admitted)
 	add(&rsl_measures->waits[priority], &rsl_wait_buckets, us);
 	if (admitted)
 		pg_atomic_fetch_add_u64(&rsl_measures->admitted_waits[priority], 1);
+}
+
+/*
+ * Who has waited counts here first, and as admitted afterwards: read the other
+ * way round the difference can be too low for a moment, but not too high.
+ */
+uint64
+rsl_measures_at_once(int priority, int64 admitted)
+{
+	pg_atomic_uint64 *told = &rsl_measures->told_at_once[priority];
+	uint64		before = pg_atomic_read_u64(told);
+	uint64		waited;
+	uint64		at_once;
+
+	pg_read_barrier();
+	waited = pg_atomic_read_u64(&rsl_measures->admitted_waits[priority]);
+	at_once = admitted > (int64) waited ? admitted - waited : 0;
+	while (at_once > before)
+	{
+		if (pg_atomic_compare_exchange_u64(told, &before, at_once))
+			return at_once;
+	}
+	return before;
 }
 
 void
@@ -115,5 +139,6 @@ rsl_measures_reset(void)
 			pg_atomic_write_u64(&rsl_measures->waits[p].buckets[b], 0);
 		pg_atomic_write_u64(&rsl_measures->waits[p].sum_us, 0);
 		pg_atomic_write_u64(&rsl_measures->admitted_waits[p], 0);
+		pg_atomic_write_u64(&rsl_measures->told_at_once[p], 0);
 	}
 }

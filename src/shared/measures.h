@@ -43,6 +43,13 @@ typedef struct rsl_measures_shared
 	/* atomics: how many of them were admitted in the end */
 	pg_atomic_uint64 admitted_waits[RSL_NUM_PRIORITIES];
 
+	/*
+	 * Atomics, written while the statistics lock is held: the most that
+	 * anybody was told of those who were admitted at once, so that nobody is
+	 * told less.
+	 */
+	pg_atomic_uint64 told_at_once[RSL_NUM_PRIORITIES];
+
 	slock_t		mutex;			/* of what follows; held for some instructions */
 	rsl_state_clock health;		/* of the whole, by rsl_health_status */
 	rsl_state_clock shedding;	/* 0 = not, 1 = shedding */
@@ -66,6 +73,14 @@ extern void rsl_measure_wait(int priority, int64 us, bool admitted);
 extern void rsl_measure_health(int status);
 extern void rsl_measure_shedding(bool shedding);
 
+/*
+ * How many transactions were admitted at once, of so many that were admitted
+ * at all.  "admitted" was read while the statistics lock is held, which still
+ * is.  Never less than before.
+ */
+extern uint64 rsl_measures_at_once(int priority, int64 admitted);
+
+/* Statistics lock held exclusively. */
 extern void rsl_measures_reset(void);
 
 #endif							/* RSL_SHARED_MEASURES_H */

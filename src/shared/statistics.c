@@ -236,9 +236,9 @@ rsl_reset_statistics(void)
 		rsl_check_reset_statistics(i);
 	for (int i = 0; i < rsl_features->max_features; i++)
 		rsl_feature_reset_statistics(i);
+	rsl_measures_reset();
 	LWLockRelease(rsl_stats_lock);
 	LWLockRelease(rsl_config_lock);
-	rsl_measures_reset();
 	rsl_query_costs_forget();
 	rsl_retry_reset_statistics();
 }

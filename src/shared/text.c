@@ -15,6 +15,16 @@
 
 #define REPLACEMENT		"\xef\xbf\xbd"	/* U+FFFD in UTF-8 */
 
+/* How long is the UTF-8 character that a string begins with?  0 = it is none. */
+static int
+legal_length(const char *string)
+{
+	int			length = pg_utf_mblen((const unsigned char *) string);
+
+	return strnlen(string, length) == length &&
+		pg_utf8_islegal((const unsigned char *) string, length) ? length : 0;
+}
+
 /*
  * Append one character that is not ASCII, or what stands for it.  Returns the
  * length of what was read.
@@ -22,10 +32,9 @@
 static int
 append_wide(StringInfo out, const char *string)
 {
-	int			length = pg_utf_mblen((const unsigned char *) string);
+	int			length = legal_length(string);
 
-	if (strnlen(string, length) == length &&
-		pg_utf8_islegal((const unsigned char *) string, length))
+	if (length > 0)
 	{
 		appendBinaryStringInfo(out, string, length);
 		return length;
@@ -99,7 +108,7 @@ rsl_append_html(StringInfo out, const char *string)
 }
 
 void
-rsl_append_label_value(StringInfo out, const char *string)
+rsl_append_label_value(StringInfo out, const char *string, bool ascii)
 {
 	while (*string)
 	{
@@ -107,7 +116,17 @@ rsl_append_label_value(StringInfo out, const char *string)
 
 		if (c >= 0x80)
 		{
-			string += append_wide(out, string);
+			int			length = ascii ? 0 : legal_length(string);
+
+			if (length > 0)
+				appendBinaryStringInfo(out, string, length);
+			else
+			{
+				/* not one replacement for all: names must stay apart */
+				appendStringInfo(out, "\\\\x%02X", c);
+				length = 1;
+			}
+			string += length;
 			continue;
 		}
 		if (c == '\n')

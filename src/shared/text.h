@@ -4,7 +4,7 @@
  *		Strings of unknown origin, for those who read JSON, HTML or metrics.
  *
  * Names and messages come from databases of any encoding, and are not
- * converted: what is no UTF-8 becomes U+FFFD.
+ * converted: what is no UTF-8 becomes U+FFFD, if nothing else is said.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,8 +22,12 @@ extern void rsl_append_json_string(StringInfo out, const char *string);
 /* Without: between tags, or within the quotes of an attribute. */
 extern void rsl_append_html(StringInfo out, const char *string);
 
-/* The value of a label in Prometheus' exposition format, without quotes. */
-extern void rsl_append_label_value(StringInfo out, const char *string);
+/*
+ * The value of a label in Prometheus' exposition format, without quotes.  What
+ * is no UTF-8, or with "ascii" no ASCII, becomes \xHH.
+ */
+extern void rsl_append_label_value(StringInfo out, const char *string,
+								   bool ascii);
 
 /* 2026-11-25T18:48:30.123Z */
 extern void rsl_append_time(StringInfo out, TimestampTz at);

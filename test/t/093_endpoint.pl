@@ -128,7 +128,7 @@ my $page = get($at, '/status')->{body};
 			push @wrong, "$line: twice" if $seen{$1}++;
 			($family, $type) = ($1, undef);
 		}
-		elsif ($line =~ /^# TYPE (\S+) (gauge|counter)$/)
+		elsif ($line =~ /^# TYPE (\S+) (gauge|counter|histogram)$/)
 		{
 			push @wrong, $line if $1 ne $family || $type;
 			$type = $2;
@@ -139,7 +139,8 @@ my $page = get($at, '/status')->{body};
 			my $name = $1;
 
 			push @wrong, "$line: twice" if $series{$name}++;
-			push @wrong, "$line: out of place" if !$type || $name !~ /^\Q$family\E(\{|$)/;
+			push @wrong, "$line: out of place" if !$type ||
+			  $name !~ ($type eq 'histogram' ? qr/^\Q$family\E_(bucket\{|sum|count)/ : qr/^\Q$family\E(\{|$)/);
 		}
 		else { push @wrong, $line }
 	}

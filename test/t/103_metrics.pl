@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/../perl";
 use File::Temp qw(tempfile);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use PrometheusTest;
 use ResilienceTest;
 use Test::More;
 use Time::HiRes qw(time);
@@ -64,7 +65,7 @@ sub value_of
 	return @found == 1 ? $found[0]{value} : undef;
 }
 
-my $promtool = grep { -x "$_/promtool" } split /:/, $ENV{PATH};
+my $promtool = have_monitoring('promtool');
 
 sub promtool_accepts
 {
