@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "policy/experiment_policy.h"
 #include "policy/publish.h"
+#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/health.h"
 #include "shared/pool.h"
@@ -93,6 +94,11 @@ rsl_experiment_obstacle(const rsl_experiment_policy *policy, const char **hint)
 	{
 		*hint = "Move it with resilience.alter_experiment(), or define another experiment.";
 		return "its schedule_end has passed";
+	}
+	if (policy && policy->has_stop_condition && rsl_max_health_check_workers == 0)
+	{
+		*hint = "Stop conditions are evaluated by the workers that run health checks: raise \"resilience.max_health_check_workers\".";
+		return "nobody would evaluate its stop condition";
 	}
 	for (int r = 0; r < RSL_MAX_RUNS; r++)
 	{
