@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * errcodes.h
- *		SQLSTATEs of our own for what is refused; README's table of errors.
+ *		SQLSTATEs of our own for what is refused; docs/errors.md.
  *
  *-------------------------------------------------------------------------
  */
