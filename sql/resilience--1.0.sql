@@ -1701,8 +1701,50 @@ FROM resilience.experiment_definitions d
 COMMENT ON VIEW resilience.experiments IS
 	'chaos experiments of this database: faults, conditions, state, and totals (NULL for what is not committed)';
 
+CREATE FUNCTION resilience.experiment_report(
+	name text,
+	OUT section text,
+	OUT metric text,
+	OUT before float8,
+	OUT during float8,
+	OUT after float8,
+	OUT unit text,
+	OUT remark text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 25;
+REVOKE ALL ON FUNCTION resilience.experiment_report FROM PUBLIC;
+COMMENT ON FUNCTION resilience.experiment_report IS
+	'what the last run of a chaos experiment did: its target and the rest, before, during and after; did the protection hold?';
+
+CREATE FUNCTION resilience.experiment_summary(
+	name text,
+	OUT state text,
+	OUT stop_reason text,
+	OUT started_at timestamptz,
+	OUT faults_at timestamptz,
+	OUT faults_end_at timestamptz,
+	OUT over_at timestamptz,
+	OUT injections int,
+	OUT overflowed bigint,
+	OUT breakers_opened text[],
+	OUT features_degraded text[],
+	OUT bulkheads_saturated text[],
+	OUT refused bigint,
+	OUT fallbacks bigint,
+	OUT time_to_recover interval,
+	OUT recovery text,
+	OUT held boolean,
+	OUT verdict text
+) RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION resilience.experiment_summary FROM PUBLIC;
+COMMENT ON FUNCTION resilience.experiment_summary IS
+	'the last run of a chaos experiment in one row, for programs';
+
 GRANT SELECT ON resilience.experiments TO pg_monitor;
 GRANT EXECUTE ON FUNCTION resilience.experiment_statistics() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.experiment_report TO pg_monitor;
+GRANT EXECUTE ON FUNCTION resilience.experiment_summary TO pg_monitor;
 
 --
 -- Health of the whole

@@ -10,6 +10,7 @@
 #include "breaker/rejection.h"
 #include "lib/stringinfo.h"
 #include "shared/errcodes.h"
+#include "shared/experiments.h"
 #include "shared/refusal_log.h"
 #include "utils/builtins.h"
 
@@ -30,6 +31,8 @@ rsl_raise_rejection(int index, rsl_admittance admittance, const char *phase)
 	pg_atomic_fetch_add_u64(admittance == RSL_REJECTED_FULL ?
 							&breaker->rejected_full : &breaker->rejected, 1);
 	rsl_call_rejected(index, &numbers);
+	if (unlikely(rsl_chaos_armed()))
+		rsl_chaos.call_refused(breaker->policy.server);
 	rsl_refusal_unlogged = !rsl_time_to_log(&breaker->last_logged);
 
 	initStringInfo(&detail);

@@ -224,6 +224,13 @@ is_defined(const char *name)
 								1, types, values, NULL, NULL) > 0;
 }
 
+void
+rsl_experiment_require(const char *name)
+{
+	if (!is_defined(name))
+		raise_unknown(name);
+}
+
 /*
  * start_experiment(name text, baseline interval = NULL) returns void
  *

@@ -27,4 +27,7 @@ extern const char *rsl_experiment_obstacle(const rsl_experiment_policy *policy,
 /* This database's experiment of that name that is in force; -1 = none. */
 extern int	rsl_experiment_by_name(const char *name);
 
+/* Raises 42704 unless it is defined, if only by this transaction. */
+extern void rsl_experiment_require(const char *name);
+
 #endif							/* RSL_CHAOS_CONTROL_H */

@@ -106,8 +106,7 @@ look_at_run(int r, int64 silence_us, const char *unhealthy)
 	if (pg_atomic_read_u32(&run->phase) == RSL_RUN_BEFORE &&
 		now >= (int64) pg_atomic_read_u64(&run->begins_us))
 	{
-		run->faults_at = GetCurrentTimestamp();
-		pg_atomic_write_u32(&run->phase, RSL_RUN_DURING);
+		rsl_run_faults_begin(run);
 		rsl_chaos_arm();
 	}
 }

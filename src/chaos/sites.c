@@ -30,6 +30,9 @@
 static uint32 targets = 0;
 static bool in_statement = false;
 
+/* the runs whose faults had begun before it, until the next one */
+static uint32 injecting = 0;
+
 /* The same, of a statement that retry() or the like runs for it. */
 static uint32 attempt_targets = 0;
 static bool holds_locks = false;
@@ -71,6 +74,20 @@ is_cursor(const QueryDesc *queryDesc)
 	return queryDesc != NULL && ActivePortal != NULL && ActivePortal->name[0] != '\0';
 }
 
+/* Which runs inject faults now?  What began before is not hit by them. */
+static uint32
+injecting_runs(void)
+{
+	uint32		found = 0;
+
+	for (int r = 0; r < RSL_MAX_RUNS; r++)
+	{
+		if (pg_atomic_read_u32(&rsl_experiments->runs[r].phase) == RSL_RUN_DURING)
+			found |= UINT32_C(1) << r;
+	}
+	return found;
+}
+
 static void
 forget_statement(void)
 {
@@ -91,8 +108,47 @@ attempt_starts(const rsl_statement *statement)
 	if (rsl_session_is_spared())
 		return;
 	attempt_targets = rsl_targets_of_statement(statement);
+	rsl_record_attempt(attempt_targets);
+	attempt_targets &= injecting;
 	if (attempt_targets != 0 && !rsl_statement_is_spared(statement->stmt))
 		rsl_inject_at_start(attempt_targets);
+}
+
+/*
+ * Whose target it is is found out before it is admitted, so that it is known
+ * of those that are not.
+ */
+static void
+statement_arrives(const PlannedStmt *stmt, const char *source_text,
+				  QueryDesc *queryDesc)
+{
+	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
+
+	register_callbacks();
+	if (rsl_attempt_depth > 0)
+		return;
+	forget_statement();
+	injecting = 0;
+	if (is_committing || is_in_trigger())
+		return;
+	if (has_begun_before())
+	{
+		rsl_record_skip();
+		return;
+	}
+	rsl_targets_refresh();
+	if (rsl_session_is_spared())
+		return;
+	targets = rsl_targets_of_statement(&statement);
+	if (is_cursor(queryDesc))
+		rsl_record_skip();
+	else
+		rsl_record_start(&statement, targets);
+	injecting = injecting_runs();
+	targets &= injecting;
+	if (targets != 0 && rsl_statement_is_spared(stmt))
+		targets = 0;
+	in_statement = true;
 }
 
 static void
@@ -101,26 +157,15 @@ statement_starts(const PlannedStmt *stmt, const char *source_text,
 {
 	rsl_statement statement = {.stmt = stmt,.source_text = source_text,.queryDesc = queryDesc};
 
-	register_callbacks();
 	if (rsl_attempt_depth > 0)
 	{
 		attempt_starts(&statement);
 		return;
 	}
-	forget_statement();
-	if (is_committing || is_in_trigger() || has_begun_before())
+	if (targets == 0)
 		return;
-	rsl_targets_refresh();
-	if (rsl_session_is_spared())
-		return;
-	targets = rsl_targets_of_statement(&statement);
-	if (targets != 0 && rsl_statement_is_spared(stmt))
-		targets = 0;
-	in_statement = true;
-	holds_locks = targets != 0 && !is_cursor(queryDesc) && rsl_statement_locks(stmt);
-	rsl_record_start(targets);
-	if (targets != 0)
-		rsl_inject_at_start(targets);
+	holds_locks = !is_cursor(queryDesc) && rsl_statement_locks(stmt);
+	rsl_inject_at_start(targets);
 }
 
 static void
@@ -128,12 +173,16 @@ statement_ends(void)
 {
 	uint32		ended = targets;
 
-	if (!in_statement || rsl_attempt_depth > 0)
+	if (rsl_attempt_depth > 0)
 		return;
-	if (ended != 0 && holds_locks)
-		rsl_inject_at_end(ended);
-	forget_statement();
-	rsl_record_end();
+	if (in_statement)
+	{
+		if (ended != 0 && holds_locks)
+			rsl_inject_at_end(ended);
+		forget_statement();
+	}
+	if (!is_in_trigger())
+		rsl_record_end();
 }
 
 static void
@@ -147,26 +196,34 @@ connection_starts(void)
 
 /*
  * A server is called by a statement that runs, or to plan one: of that nothing
- * is known but the session.  Each server at most once by a statement, and once
- * while it is planned.
+ * is known but the session.  Returns false if it is none of our business.
  */
+static bool
+look_at_call(uint32 *concerned)
+{
+	if (rsl_me == NULL || is_committing)
+		return false;
+	register_callbacks();
+	*concerned = rsl_attempt_depth > 0 ? attempt_targets : targets;
+	if (in_statement)
+		return true;
+	if (is_in_trigger() || has_begun_before())
+		return false;
+	rsl_targets_refresh();
+	if (rsl_session_is_spared())
+		return false;
+	*concerned = rsl_targets_of_session();
+	return true;
+}
+
+/* Each server at most once by a statement, and once while it is planned. */
 static void
 foreign_call(Oid server)
 {
-	uint32		concerned = rsl_attempt_depth > 0 ? attempt_targets : targets;
+	uint32		concerned;
 
-	if (rsl_me == NULL || is_committing)
+	if (!look_at_call(&concerned))
 		return;
-	register_callbacks();
-	if (!in_statement)
-	{
-		if (is_in_trigger() || has_begun_before())
-			return;
-		rsl_targets_refresh();
-		if (rsl_session_is_spared())
-			return;
-		concerned = rsl_targets_of_session();
-	}
 	for (int i = 0; i < nservers; i++)
 	{
 		if (servers[i] == server)
@@ -174,8 +231,24 @@ foreign_call(Oid server)
 	}
 	if (nservers < MAX_SERVERS)
 		servers[nservers++] = server;
+	rsl_record_foreign(concerned, server, !in_statement, false);
+	if (in_statement)
+		concerned &= injecting;
 	if (concerned != 0)
 		rsl_inject_at_foreign_call(concerned, server);
+}
+
+/* The SQL given to a breaker without a server is not known: the session is. */
+static void
+call_refused(Oid server)
+{
+	uint32		concerned;
+
+	if (!look_at_call(&concerned))
+		return;
+	if (!OidIsValid(server))
+		concerned = rsl_targets_of_session();
+	rsl_record_foreign(concerned, server, !in_statement, true);
 }
 
 static void
@@ -189,9 +262,14 @@ transaction_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			is_committing = false;
+			forget_statement();
+			rsl_record_commit();
+			break;
 		case XACT_EVENT_ABORT:
 			is_committing = false;
 			forget_statement();
+			rsl_record_abort();
 			break;
 		default:
 			break;
@@ -205,7 +283,10 @@ subtransaction_callback(SubXactEvent event, SubTransactionId mine,
 	/* not one within a function of the statement that goes on */
 	if (event == SUBXACT_EVENT_ABORT_SUB &&
 		rsl_executor_depth + rsl_utility_depth == 0)
+	{
 		forget_statement();
+		rsl_record_abort();
+	}
 }
 
 /* Only those who have met an experiment pay for looking at transactions' ends. */
@@ -225,9 +306,11 @@ register_callbacks(void)
 void
 rsl_chaos_init(void)
 {
+	rsl_chaos.statement_arrives = statement_arrives;
 	rsl_chaos.statement_starts = statement_starts;
 	rsl_chaos.statement_ends = statement_ends;
 	rsl_chaos.connection_starts = connection_starts;
 	rsl_chaos.foreign_call = foreign_call;
-	rsl_record_init();
+	rsl_chaos.call_refused = call_refused;
+	rsl_chaos.error_reported = rsl_record_error;
 }

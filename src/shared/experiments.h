@@ -8,7 +8,7 @@
  * statements look at while experiments are under way are a few "runs"; an
  * experiment that is started, or about to be measured, has one of them.
  *
- * About 140 kB with the default of 128 experiments: 560 bytes for each, 4 kB
+ * About 145 kB with the default of 128 experiments: 560 bytes for each, 4.2 kB
  * for each of the 16 runs.
  *
  *-------------------------------------------------------------------------
@@ -101,6 +101,8 @@ typedef struct rsl_experiment
 	/* experiments lock */
 	rsl_experiment_state state;
 	int			run;			/* its place in runs, or -1 */
+	int			warm;			/* the place where it is measured for its next
+								 * start, or -1 */
 	uint32		started;		/* how often */
 	TimestampTz started_at;		/* 0 = never */
 	TimestampTz ended_at;		/* of the last run; 0 = not yet */
@@ -111,6 +113,9 @@ typedef struct rsl_experiment
 /*
  * Phases of a run.  Statements are measured in all of them but the first and
  * the last; faults are injected in one.
+ *
+ * While it is warm two halves of a window that rolls are counted into in turn:
+ * those of the times "before" and "after".
  */
 typedef enum rsl_run_phase
 {
@@ -144,8 +149,20 @@ typedef struct rsl_run_counts
 {
 	pg_atomic_uint32 statements;	/* that ended, well or not */
 	pg_atomic_uint32 errors;	/* of them */
+	pg_atomic_uint32 refused;	/* of the errors: a protection's answer */
+	pg_atomic_uint32 fallbacks; /* of the others: the server that the
+								 * experiment is about was not called */
 	pg_atomic_uint32 latencies[RSL_HISTOGRAM_BUCKETS];	/* of those without */
 } rsl_run_counts;
+
+/* What is noted of a run's time: which of them have been seen so. */
+typedef enum rsl_noted
+{
+	RSL_NOTED_BREAKERS = 0,		/* opened */
+	RSL_NOTED_FEATURES,			/* degraded */
+	RSL_NOTED_BULKHEADS,		/* saturated */
+	RSL_NUM_NOTED
+} rsl_noted;
 
 typedef struct rsl_run
 {
@@ -169,6 +186,14 @@ typedef struct rsl_run
 	/* atomic: faults that are going on, also of an earlier use of this place */
 	pg_atomic_uint32 active;
 
+	/*
+	 * Atomics: whose counts those are, + 1 whenever they begin anew or what
+	 * was warm is started; and while it is warm, which rsl_run_time is
+	 * counted into.
+	 */
+	pg_atomic_uint32 serial;
+	pg_atomic_uint32 warm_time;
+
 	/* experiments lock */
 	int			experiment;		/* index */
 	int64		began_us;		/* start; microseconds, monotonic */
@@ -178,6 +203,16 @@ typedef struct rsl_run
 	TimestampTz faults_end_at;	/* its end; 0 = not yet */
 	TimestampTz recovered_at;	/* 0 = not yet */
 	TimestampTz after_end_at;	/* end of the time "after"; 0 = not yet */
+	int64		faults_us;		/* the same as faults_at; monotonic */
+	int64		faults_end_us;
+	int64		before_us;		/* length of the time "before" */
+	int64		half_us;		/* warm: length of the half that is full */
+	int64		half_began_us;	/* warm: begin of the one that is counted into */
+	uint64		overflowed_before;	/* the experiment's total at the start */
+	uint8		health_before;	/* rsl_health_status of the whole */
+	uint8		ill;			/* rsl_ill: why it has not recovered */
+	bool		overlapped;		/* others had faults at the same time */
+	uint32		last_uids[RSL_NUM_NOTED];	/* younger ones are not those noted */
 
 	rsl_run_counts counts[RSL_NUM_TIMES][RSL_NUM_GROUPS];
 } rsl_run;
@@ -234,6 +269,24 @@ extern void rsl_run_end(int index, rsl_experiment_state state,
 /* The lever: the launcher, and whoever creates the shared memory. */
 extern void rsl_chaos_set_lever(bool on);
 
+/* Its time "before" is over: from now on there are faults. */
+extern void rsl_run_faults_begin(rsl_run *run);
+
+/*
+ * An experiment that does not run takes a free place, or that of an older
+ * one, to be measured for its next start; such a place is given up again.
+ * rsl_run_warm() returns false if there is none.  The caller arms.
+ */
+extern bool rsl_run_warm(int index);
+extern void rsl_run_cool(rsl_run *run);
+
+/* A new half of the window begins. */
+extern void rsl_run_roll(rsl_run *run);
+
+/* Bit i: seen so of object i.  Experiments lock. */
+extern void rsl_run_note(const rsl_run *run, rsl_noted what, int index);
+extern bool rsl_run_has_noted(const rsl_run *run, rsl_noted what, int index);
+
 /*
  * Has anything to be done for statements?  Bit i = run i injects or measures;
  * 0 nearly always.
@@ -250,7 +303,8 @@ extern void rsl_chaos_arm(void);
  * Where faults are injected and statements are measured: set by chaos/.
  * Called only while something is armed.
  *
- * statement_starts: a top-level statement was admitted, and is about to do its
+ * statement_arrives: a top-level statement is to be admitted.
+ * statement_starts: it was admitted, and is about to do its
  * work.  May sleep, and raise any error.  statement_ends: the one that started
  * last (if it was seen) has done its work without an error; the same.
  * connection_starts: after authentication, before
@@ -258,6 +312,9 @@ extern void rsl_chaos_arm(void);
  */
 typedef struct rsl_chaos_sites
 {
+	void		(*statement_arrives) (const PlannedStmt *stmt,
+									  const char *source_text,
+									  QueryDesc *queryDesc);
 	void		(*statement_starts) (const PlannedStmt *stmt,
 									 const char *source_text,
 									 QueryDesc *queryDesc);
@@ -266,6 +323,12 @@ typedef struct rsl_chaos_sites
 
 	/* a call to a foreign server, within what its breaker measures */
 	void		(*foreign_call) (Oid server);
+
+	/* ... that its breaker does not let through; InvalidOid = no server's */
+	void		(*call_refused) (Oid server);
+
+	/* an error is about to be told to the client */
+	void		(*error_reported) (int sqlstate);
 } rsl_chaos_sites;
 
 extern rsl_chaos_sites rsl_chaos;

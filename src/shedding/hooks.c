@@ -77,6 +77,33 @@ statement_goes_on(const PlannedStmt *stmt, const char *source_text,
 		runaway_statement_starts(stmt, source_text, queryDesc);
 }
 
+static pg_attribute_always_inline void
+admit_or_go_on(const PlannedStmt *stmt, const char *source_text,
+			   QueryDesc *queryDesc)
+{
+	if (likely(!rsl_admitted))
+		rsl_admit_transaction(stmt, source_text, queryDesc);
+	else
+		statement_goes_on(stmt, source_text, queryDesc);
+}
+
+/*
+ * A statement while there are experiments.  Faults hold what was taken, as
+ * what they stand for would; those who are refused are measured, too.
+ */
+static pg_noinline void
+statement_starts_armed(const PlannedStmt *stmt, const char *source_text,
+					   QueryDesc *queryDesc)
+{
+	bool		counts = rsl_is_attempt_depth();
+
+	if (counts)
+		rsl_chaos.statement_arrives(stmt, source_text, queryDesc);
+	admit_or_go_on(stmt, source_text, queryDesc);
+	if (counts)
+		rsl_chaos.statement_starts(stmt, source_text, queryDesc);
+}
+
 /*
  * Something is about to run.  Everything that is not to be counted has no
  * rsl_me.
@@ -85,14 +112,10 @@ static pg_attribute_always_inline void
 statement_starts(const PlannedStmt *stmt, const char *source_text,
 				 QueryDesc *queryDesc)
 {
-	if (likely(!rsl_admitted))
-		rsl_admit_transaction(stmt, source_text, queryDesc);
+	if (likely(!rsl_chaos_armed()))
+		admit_or_go_on(stmt, source_text, queryDesc);
 	else
-		statement_goes_on(stmt, source_text, queryDesc);
-
-	/* faults hold what was taken, as what they stand for would */
-	if (unlikely(rsl_chaos_armed()) && rsl_is_attempt_depth())
-		rsl_chaos.statement_starts(stmt, source_text, queryDesc);
+		statement_starts_armed(stmt, source_text, queryDesc);
 }
 
 /* It has done its work, without an error. */
@@ -375,6 +398,8 @@ emit_log(ErrorData *edata)
 		if (log_min_messages > DEBUG1)
 			edata->output_to_server = false;
 	}
+	if (rsl_me != NULL && edata->elevel >= ERROR && rsl_chaos_armed())
+		rsl_chaos.error_reported(edata->sqlerrcode);
 	if (prev_emit_log)
 		prev_emit_log(edata);
 }

@@ -28,6 +28,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "chaos/control.h"
+#include "chaos/record_tick.h"
 #include "degradation/coupling.h"
 #include "degradation/degrade.h"
 #include "degradation/dimmer_tick.h"
@@ -367,6 +368,7 @@ tick(void)
 	rsl_features_tick();
 	rsl_degradations_tick();
 	rsl_experiments_tick();
+	rsl_record_tick();
 	rsl_log_events();
 
 	/* caps open when the higher classes have been quiet for a while */
