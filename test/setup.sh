@@ -47,11 +47,12 @@ postgres_packages()
 browser=
 [ -n "${RSL_NO_BROWSER:-}" ] || browser=chromium
 # likewise the monitoring that is tried with the real tools: RSL_NO_PROMETHEUS=1
-monitoring=
+monitoring= plots=
 [ -n "${RSL_NO_PROMETHEUS:-}" ] || monitoring="prometheus prometheus-postgres-exporter prometheus-sql-exporter"
+[ -n "${RSL_NO_PROMETHEUS:-}" ] || plots=gnuplot-nox
 case $purpose in
-	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser $monitoring" ;;
-	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev curl haproxy perl" ;;
+	check) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl libipc-run-perl libio-pty-perl curl haproxy $browser $monitoring $plots" ;;
+	demo) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev curl haproxy perl gnuplot-nox" ;;
 	bench) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl valgrind pgbouncer" ;;
 	packaging) wanted="$(postgres_packages) gcc libc6-dev make libpq-dev libmicrohttpd-dev perl debhelper dpkg-dev fakeroot lintian postgresql-server-dev-all" ;;
 	versions) wanted="debootstrap debian-archive-keyring" ;;

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 #
 # Two and a half minutes of PostgreSQL under more load than it can bear, of a
-# foreign server that fails, and of a leak, without and with resilience.  Builds and installs the
-# extension, starts throw-away servers in a temporary folder, and removes them
+# foreign server that fails, of a leak, and of a chaos experiment, without and
+# with resilience; and a picture of it at the end.  Builds and installs the extension, starts throw-away servers in a temporary folder, and removes them
 # again however this ends.
 #
 #   RSL_DEMO_SECONDS   seconds for each load phase (4)
 #   RSL_DEMO_INSTALLED if set: use what is installed, build nothing
 #   RSL_DEMO_RESULTS   where the results are kept (test/demo/last-run)
+#   RSL_DEMO_PICTURE   the picture (demo.svg, at the top)
 
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +18,7 @@ source "$HERE/../lib.sh"
 SECONDS_EACH=${RSL_DEMO_SECONDS:-4}
 [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || die "RSL_DEMO_SECONDS must be a whole number of seconds"
 KEPT=${RSL_DEMO_RESULTS:-$HERE/last-run}
+PICTURE=${RSL_DEMO_PICTURE:-$RSL_TOP/demo.svg}
 LIMIT=$((4 * RSL_CORES))
 BEGUN=$SECONDS
 FAILED=()
@@ -27,6 +29,11 @@ if rsl_tty; then
 fi
 
 title() { printf '\n%s%s%s\n' "$BOLD" "$1" "$PLAIN"; }
+# scene LABEL TITLE: one of those that the picture names
+scene() {
+	printf '%s\t%s\n' "$(date +%s.%N)" "$1" >>"$RSL_TMP/scenes.tsv"
+	title "$2"
+}
 say() { printf '   %s\n' "$@"; }
 
 # The one moving line; without a terminal nothing moves, and the result of
@@ -197,7 +204,7 @@ one_workload() {
 }
 
 scene_collapse() {
-	title "1. 256 clients: PostgreSQL admits them all and collapses; with a limit it keeps its throughput."
+	scene "1 overload" "1. 256 clients: PostgreSQL admits them all and collapses; with a limit it keeps its throughput."
 	say "\"limit\" means: ALTER SYSTEM SET resilience.max_running = $LIMIT; SELECT pg_reload_conf();"
 	say "The other clients wait their turn inside the server, and nobody is refused.  (This psql is a superuser:" \
 		"it is counted among the running, but never held up.)"
@@ -237,8 +244,8 @@ flood_end() {
 }
 
 scene_priority() {
-	local without alone
-	title "2. Important work stays fast beside a flood of reports that would take the whole machine."
+	local without alone shed left
+	scene "2 priorities" "2. Important work stays fast beside a flood of reports that would take the whole machine."
 	say "ALTER ROLE app_critical SET resilience.priority = 'high';  ALTER ROLE report SET resilience.priority = 'low';"
 	say "The flood: 64 clients of role report that run aggregates of some 50 ms as fast as they can."
 	limit -1
@@ -252,6 +259,15 @@ scene_priority() {
 	limit "$LIMIT"
 	flood
 	important with priority_view "beside the flood, max_running = $LIMIT"
+	say "" "the lever: resilience.minimum_priority = high, and a reload"
+	set_config demo "resilience.minimum_priority = high"
+	sleep 1
+	shed=$(sql_demo "SELECT shed_total FROM resilience.load_by_priority WHERE priority = 'low'")
+	left=$(sql_demo "SELECT running + waiting FROM resilience.load_by_priority WHERE priority = 'low'")
+	say "$shed reports were shed, $left still run or wait"
+	set_config demo "resilience.minimum_priority = low"
+	expect "the lever shed nothing" "$shed > 0"
+	row "the lever minimum_priority = high: reports shed / left after 1 s" "-" "$shed / $left"
 	flood_end
 	expect "the important work did not get faster" "$P99 < $without"
 	row "important selects: p50 / p95 / p99 ms (alone: $alone)" "$without_all" "$P50 / $P95 / $P99"
@@ -260,7 +276,7 @@ scene_priority() {
 scene_bulkhead() {
 	local message i refused pids=()
 	limit -1                # this scene is about the bulkhead alone
-	title "3. A bulkhead: one role cannot take all connections; the 11th is refused, everybody else gets in."
+	scene "3 bulkhead" "3. A bulkhead: one role cannot take all connections; the 11th is refused, everybody else gets in."
 	say "demo=# SELECT resilience.create_bulkhead('reports', role_name => 'report', max_connections => 10);"
 	sql_demo "SELECT resilience.create_bulkhead('reports', role_name => 'report', max_connections => 10)" >/dev/null
 	background exec_on demo timeout --foreground -k 5 60 pgbench -U app -n -S -M prepared -c 8 -j 1 -T 30 demo \
@@ -369,7 +385,7 @@ breakers_view() {
 scene_breaker() {
 	local open_after closed_after begun blocked_without answers_without dead_without
 	limit -1
-	title "4. A foreign server dies, then hangs: without a circuit breaker it takes every session with it."
+	scene "4 foreign server" "4. A foreign server dies, then hangs: without a circuit breaker it takes every session with it."
 	step "start a second server, whose table of prices the first one reads by postgres_fdw" shop
 
 	progress "16 clients ask for prices"
@@ -420,7 +436,7 @@ scene_breaker() {
 	row "foreign server silent: answers (asked: 400/s)" "$answers_without/s" "$ANSWERS/s"
 	expect "sessions are blocked in spite of the breaker" "$BLOCKED <= 1"
 	expect "the fallback did not answer" "$ANSWERS > 100"
-	expect "without a breaker nothing was blocked" "$blocked_without >= 15"
+	expect "without a breaker nothing was blocked" "$blocked_without >= 8"
 	end_background "$SILENCE"
 	launch_cluster far
 	say "" "the far server is back: $(state_after closed "$(date +%s%N)") ms later the breaker is closed"
@@ -506,7 +522,7 @@ wait_for() {
 
 scene_health() {
 	local i moved back leak leaks=()
-	title "5. A leak takes all connections: the server says that it is not well, HAProxy moves the readers, a feature steps back."
+	scene "5 health" "5. A leak takes all connections: the server says that it is not well, HAProxy moves the readers, a feature steps back."
 	step "start a primary and its standby, each with a health endpoint, and HAProxy in front" pair
 	say "" "postgres=# SELECT resilience.create_health_check('room', 'connections', critical => true, check_interval => '1 s', timeout => '500 ms', failure_threshold => 2);" \
 		"postgres=# SELECT resilience.create_feature('recommendations', health_check => 'room', min_degraded_duration => '2 s'," \
@@ -553,6 +569,70 @@ scene_health() {
 	row "all connections of the primary taken: readers" "fail" "go on, $moved ms"
 }
 
+# Game day: the same failure on purpose, while all is well.
+scene_chaos() {
+	local begun opened ended
+	scene "6 chaos" "6. Game day: an experiment makes the foreign server fail; does the breaker hold?"
+	set_config demo "resilience.chaos = on"
+	say "demo=# SELECT resilience.create_experiment('far is down', 'foreign_error', probability => 1, server => 'far'," \
+		"demo-#     max_injections => 10000, max_duration => '1 min');"
+	sql_demo "SELECT resilience.create_experiment('far is down', 'foreign_error', probability => 1, server => 'far', max_injections => 10000, max_duration => '1 min')" >/dev/null
+	show "SELECT * FROM resilience.preview_experiment('far is down')"
+	progress "16 clients ask for prices"
+	customers $((SECONDS_EACH + 12))
+	sleep 1
+	begun=$(date +%s%N)
+	sql_demo "SELECT resilience.start_experiment('far is down')" >/dev/null
+	opened=$(state_after open "$begun")
+	say "" "demo=# SELECT resilience.start_experiment('far is down');      -- $opened ms later the breaker is open"
+	watch_customers "the experiment runs"
+	expect "the fallback did not answer during the experiment" "$ANSWERS > 100"
+	row "chaos: foreign server fails on purpose: answers (asked: 400/s)" "-" "$ANSWERS/s"
+	show "SELECT name, state, phase, injections, ends_at - now() AS ends_in FROM resilience.experiments"
+	begun=$(date +%s%N)
+	set_config demo "resilience.chaos = off"
+	ended=$(experiment_after aborted "$begun")
+	say "" "resilience.chaos = off and a reload: $ended ms later the experiment is over"
+	row "chaos: from the lever to the end of all faults" "-" "$ended ms"
+	expect "the lever did not end the experiment in a second" "$ended < 1000"
+	say "the breaker is closed again $(state_after closed "$(date +%s%N)") ms later"
+	watch_customers "all is well again"
+	end_background "$CUSTOMERS"
+	show "SELECT name, state, injections_total, stop_reason FROM resilience.experiments"
+}
+
+experiment_after() {
+	local i
+	for ((i = 0; i < 500; i++)); do
+		[[ $(sql_demo "SELECT state FROM resilience.experiments") == "$1" ]] && break
+		sleep 0.01
+	done
+	echo $((($(date +%s%N) - $2) / 1000000))
+}
+
+# One look at everything, five times a second, for the picture.
+sampler() {
+	printf '%s\n' "SELECT extract(epoch FROM clock_timestamp()), l.running, l.waiting, coalesce(l.current_limit, -1), l.admitted_total, p.refused, b.state, e.running" \
+		"FROM resilience.load_shedder l, (SELECT sum(shed_total + timed_out_total + preempted_total) AS refused FROM resilience.load_by_priority) p," \
+		"(SELECT max(CASE state WHEN 'open' THEN 2 WHEN 'half_open' THEN 1 ELSE 0 END) AS state FROM resilience.breakers) b," \
+		"(SELECT count(*) AS running FROM resilience.experiments WHERE state = 'running') e" \
+		'\watch 0.2' >"$RSL_TMP/sampler.sql"
+	chmod 644 "$RSL_TMP/sampler.sql"
+	background exec_on demo psql -X -q -At -d demo -f "$RSL_TMP/sampler.sql" >"$RSL_TMP/samples.txt" 2>/dev/null
+	SAMPLER=$RSL_LAST_PID
+}
+
+picture() {
+	end_background "$SAMPLER"
+	[[ -w $(dirname "$PICTURE") ]] || PICTURE=$KEPT/demo.svg
+	if ! command -v gnuplot >/dev/null; then
+		say "" "No picture: gnuplot is not installed (gnuplot-nox)."
+		return
+	fi
+	"$HERE/picture.sh" "$RSL_TMP/samples.txt" "$RSL_TMP/scenes.tsv" "$PICTURE" || FAILED+=("the picture was not made")
+	say "" "A picture of all this: $PICTURE"
+}
+
 # --- the table -------------------------------------------------------------
 
 row() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$RSL_TMP/table.tsv"; }
@@ -585,13 +665,16 @@ main() {
 	[[ ${RSL_DEMO_INSTALLED:-} ]] || step "build and install the extension" build
 	have_extension || die "resilience is not installed for this PostgreSQL"
 	step "start a throw-away server in $RSL_TMP" stage
+	sampler
 	scene_collapse
 	scene_priority
 	scene_bulkhead
 	scene_breaker
 	scene_health
+	scene_chaos
 	table
 	keep
+	picture
 	say "$((SECONDS - BEGUN)) s in all."
 	if ((${#FAILED[@]} > 0)); then
 		printf '\nNOT as it should be:\n' >&2
