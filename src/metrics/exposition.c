@@ -18,7 +18,6 @@
 #include "shared/layout.h"
 #include "shared/text.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 
 PG_FUNCTION_INFO_V1(prometheus_metrics);
@@ -32,21 +31,29 @@ typedef struct exposition
 } exposition;
 
 static void
-append_value(StringInfo out, double value)
+append_string(StringInfo out, const char *string)
 {
-	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
-
-	if (isnan(value))
-		appendStringInfoString(out, "NaN");
-	else if (isinf(value))
-		appendStringInfoString(out, value > 0 ? "+Inf" : "-Inf");
-	else
-	{
-		double_to_shortest_decimal_buf(value, text);
-		appendStringInfoString(out, text);
-	}
+	appendBinaryStringInfo(out, string, strlen(string));
 }
 
+/* Most values are whole numbers, which are written faster. */
+static void
+append_value(StringInfo out, double value)
+{
+	char		text[Max(DOUBLE_SHORTEST_DECIMAL_LEN, MAXINT8LEN + 1)];
+
+	if (isnan(value))
+		append_string(out, "NaN");
+	else if (isinf(value))
+		append_string(out, value > 0 ? "+Inf" : "-Inf");
+	else if (fabs(value) < 1e15 && value == (double) (int64) value)
+		appendBinaryStringInfo(out, text, pg_lltoa((int64) value, text));
+	else
+		appendBinaryStringInfo(out, text,
+							   double_to_shortest_decimal_buf(value, text));
+}
+
+/* Thousands of lines: without format strings. */
 static void
 append_metric(const rsl_metric *metric, void *arg)
 {
@@ -60,15 +67,19 @@ append_metric(const rsl_metric *metric, void *arg)
 						 metric->family->name, metric->family->help,
 						 metric->family->name, metric->family->type);
 	}
-	appendStringInfoString(out, metric->family->name);
-	appendStringInfoString(out, metric->suffix);
+	append_string(out, metric->family->name);
+	append_string(out, metric->suffix);
 	for (int i = 0; i < metric->nlabels; i++)
 	{
-		appendStringInfo(out, "%c%s=\"", i == 0 ? '{' : ',', metric->labels[i]);
+		appendStringInfoChar(out, i == 0 ? '{' : ',');
+		append_string(out, metric->labels[i]);
+		appendBinaryStringInfo(out, "=\"", 2);
 		rsl_append_label_value(out, metric->values[i], e->ascii);
 		appendStringInfoChar(out, '"');
 	}
-	appendStringInfoString(out, metric->nlabels > 0 ? "} " : " ");
+	if (metric->nlabels > 0)
+		appendStringInfoChar(out, '}');
+	appendStringInfoChar(out, ' ');
 	append_value(out, metric->value);
 	appendStringInfoChar(out, '\n');
 }
@@ -112,15 +123,16 @@ prometheus_metrics(PG_FUNCTION_ARGS)
  * and what is no text here becomes \xHH.
  */
 static void
-append_name(StringInfo json, const char *name)
+set_name(JsonbValue *json, const char *name)
 {
+	int			length = strlen(name);
 	StringInfoData text;
 
-	if (pg_verifymbstr(name, strlen(name), true))
-	{
-		escape_json(json, name);
+	json->type = jbvString;
+	json->val.string.val = unconstify(char *, name);
+	json->val.string.len = length;
+	if (pg_verifymbstr(name, length, true))
 		return;
-	}
 	initStringInfo(&text);
 	for (const char *c = name; *c; c++)
 	{
@@ -129,44 +141,68 @@ append_name(StringInfo json, const char *name)
 		else
 			appendStringInfoChar(&text, *c);
 	}
-	escape_json(json, text.data);
+	json->val.string.val = text.data;
+	json->val.string.len = text.len;
 }
 
 /* The labels as a JSON object. */
 static Datum
 labels_of(const rsl_metric *metric)
 {
-	StringInfoData json;
+	JsonbParseState *state = NULL;
+	JsonbValue	json;
 
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < metric->nlabels; i++)
 	{
-		appendStringInfo(&json, "%s\"%s\": ", i > 0 ? ", " : "", metric->labels[i]);
-		append_name(&json, metric->values[i]);
+		set_name(&json, metric->labels[i]);
+		pushJsonbValue(&state, WJB_KEY, &json);
+		set_name(&json, metric->values[i]);
+		pushJsonbValue(&state, WJB_VALUE, &json);
 	}
-	appendStringInfoChar(&json, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT,
+														   NULL)));
 }
 
 typedef struct metric_table
 {
 	ReturnSetInfo *rsinfo;
+	MemoryContext per_family;
 	MemoryContext per_row;
+	const rsl_metric_family *family;	/* what the texts are of */
+	const char *suffix;
+	Datum		name;
+	Datum		type;
+	Datum		help;
 } metric_table;
+
+static void
+begin_family(metric_table *table, const rsl_metric *metric)
+{
+	MemoryContextReset(table->per_family);
+	MemoryContextSwitchTo(table->per_family);
+	table->family = metric->family;
+	table->suffix = metric->suffix;
+	table->name = CStringGetTextDatum(psprintf("%s%s", metric->family->name,
+											   metric->suffix));
+	table->type = CStringGetTextDatum(metric->family->type);
+	table->help = CStringGetTextDatum(metric->family->help);
+}
 
 static void
 put_metric(const rsl_metric *metric, void *arg)
 {
 	metric_table *table = arg;
-	MemoryContext before = MemoryContextSwitchTo(table->per_row);
+	MemoryContext before = CurrentMemoryContext;
 	Datum		values[METRIC_COLUMNS];
 	bool		nulls[METRIC_COLUMNS] = {0};
 
-	values[0] = CStringGetTextDatum(psprintf("%s%s", metric->family->name,
-											 metric->suffix));
-	values[1] = CStringGetTextDatum(metric->family->type);
-	values[2] = CStringGetTextDatum(metric->family->help);
+	if (metric->family != table->family || metric->suffix != table->suffix)
+		begin_family(table, metric);
+	MemoryContextSwitchTo(table->per_row);
+	values[0] = table->name;
+	values[1] = table->type;
+	values[2] = table->help;
 	values[3] = labels_of(metric);
 	values[4] = Float8GetDatum(metric->value);
 	tuplestore_putvalues(table->rsinfo->setResult, table->rsinfo->setDesc,
@@ -184,14 +220,18 @@ put_metric(const rsl_metric *metric, void *arg)
 Datum
 metric_rows(PG_FUNCTION_ARGS)
 {
-	metric_table table;
+	metric_table table = {0};
 
 	rsl_require_shmem();
 	InitMaterializedSRF(fcinfo, 0);
 	table.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	table.per_family = AllocSetContextCreate(CurrentMemoryContext,
+											 "family of metrics",
+											 ALLOCSET_SMALL_SIZES);
 	table.per_row = AllocSetContextCreate(CurrentMemoryContext, "row of metrics",
 										  ALLOCSET_SMALL_SIZES);
 	rsl_each_metric(put_metric, &table);
 	MemoryContextDelete(table.per_row);
+	MemoryContextDelete(table.per_family);
 	return (Datum) 0;
 }

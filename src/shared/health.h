@@ -3,7 +3,7 @@
  * health.h
  *		Health checks in shared memory, and what is known of the whole.
  *
- * 472 bytes for each check.
+ * 544 bytes for each check.
  *
  *-------------------------------------------------------------------------
  */

@@ -112,32 +112,34 @@ rsl_append_label_value(StringInfo out, const char *string, bool ascii)
 {
 	while (*string)
 	{
-		unsigned char c = (unsigned char) *string;
+		const char *plain = string;
+		int			length;
 
-		if (c >= 0x80)
+		while (*string && !IS_HIGHBIT_SET(*string) && *string != '\n' &&
+			   *string != '"' && *string != '\\')
+			string++;
+		appendBinaryStringInfo(out, plain, string - plain);
+		if (*string == '\0')
+			return;
+
+		if (*string == '\n')
+			appendStringInfoString(out, "\\n");
+		else if (!IS_HIGHBIT_SET(*string))
 		{
-			int			length = ascii ? 0 : legal_length(string);
-
-			if (length > 0)
-				appendBinaryStringInfo(out, string, length);
-			else
-			{
-				/* not one replacement for all: names must stay apart */
-				appendStringInfo(out, "\\\\x%02X", c);
-				length = 1;
-			}
+			appendStringInfoChar(out, '\\');
+			appendStringInfoChar(out, *string);
+		}
+		else if (!ascii && (length = legal_length(string)) > 0)
+		{
+			appendBinaryStringInfo(out, string, length);
 			string += length;
 			continue;
 		}
-		if (c == '\n')
-			appendStringInfoString(out, "\\n");
-		else if (c == '"' || c == '\\')
-		{
-			appendStringInfoChar(out, '\\');
-			appendStringInfoChar(out, c);
-		}
 		else
-			appendStringInfoChar(out, c);
+		{
+			/* not one replacement for all: names must stay apart */
+			appendStringInfo(out, "\\\\x%02X", (unsigned char) *string);
+		}
 		string++;
 	}
 }

@@ -18,6 +18,7 @@
 #   breaker       what a guarded foreign server costs, and how fast a breaker acts
 #   features      what a call of feature_enabled() costs (see features.sh)
 #   health        what it costs to look at the health of 128 objects of each kind
+#   metrics       what a look at the metrics of 128 objects of each kind costs
 #   all           all of the above, and the table at the end (the default)
 #   sweep         find the best fixed limits (slow; not part of "all")
 #   summary       only print the table again, from the last results
@@ -1418,10 +1419,10 @@ look_time() {
 	done | awk -F: '{ print $3 * 1e6 }' | median
 }
 
-# latency_of SQL: microseconds of a statement, one client, for a second
+# latency_of SERVER SQL: microseconds of a statement, one client, for a second
 latency_of() {
-	echo "$1" >"$RSL_TMP/latency.sql"
-	on health pgbench -n -f "$RSL_TMP/latency.sql" -T 1 -M prepared postgres 2>/dev/null | awk '/latency average/ { print $4 * 1000 }'
+	echo "$2" >"$RSL_TMP/latency.sql"
+	on "$1" pgbench -n -f "$RSL_TMP/latency.sql" -T 1 -M prepared postgres 2>/dev/null | awk '/latency average/ { print $4 * 1000 }'
 }
 
 section_health() {
@@ -1441,9 +1442,9 @@ section_health() {
 	outf "The launcher's look at everything, ten times a second: no objects %6.1f us, 128 of each kind %6.1f us   (goal: at most 100 us)" "$none" "$many"
 	figure health_look_us "$(printf %.1f "$many")"
 	for round in 1 2 3 4 5; do
-		latency_of "SELECT * FROM resilience.health" >>"$RSL_TMP/health.view"
-		latency_of "SELECT resilience.health_status()" >>"$RSL_TMP/health.status"
-		latency_of "SELECT 1" >>"$RSL_TMP/health.one"
+		latency_of health "SELECT * FROM resilience.health" >>"$RSL_TMP/health.view"
+		latency_of health "SELECT resilience.health_status()" >>"$RSL_TMP/health.status"
+		latency_of health "SELECT 1" >>"$RSL_TMP/health.one"
 	done
 	outf 'SELECT * FROM resilience.health, %d rows: %.0f us; health_status(): %.0f us; SELECT 1: %.0f us (medians of 5 interleaved rounds)' \
 		"$(sql health "SELECT count(*) FROM resilience.health")" "$(median <"$RSL_TMP/health.view")" \
@@ -1468,6 +1469,42 @@ wait_checks() {
 		sleep 0.2
 	done
 	die "the health checks are not run"
+}
+
+# --- metrics ---------------------------------------------------------------
+
+section_metrics() {
+	local series families round
+	section metrics "Metrics: 128 objects of each kind"
+	start_cluster metrics "${CONF[@]}" "shared_preload_libraries = 'resilience'" "resilience.max_degradations = 32" "max_worker_processes = 16"
+	sql metrics "CREATE EXTENSION resilience" >/dev/null
+	for round in 1 2 3; do
+		latency_of metrics "SELECT octet_length(resilience.prometheus_metrics())" >>"$RSL_TMP/metrics.none"
+	done
+	sql metrics "SELECT count(resilience.create_bulkhead('bulkhead_' || i, role_name => 'postgres', application_name => 'nobody', max_running => 5)) FROM generate_series(1, 128) i" >/dev/null
+	sql metrics "SELECT count(resilience.create_breaker('breaker_' || i)) FROM generate_series(1, 128) i" >/dev/null
+	sql metrics "SELECT count(resilience.create_health_check('check_' || i, query => 'SELECT 1', critical_threshold => 5, check_interval => '1 h')) FROM generate_series(1, 128) i" >/dev/null
+	sql metrics "SELECT count(resilience.create_feature('feature_' || i)) FROM generate_series(1, 128) i" >/dev/null
+	sql metrics "SELECT count(resilience.create_experiment('experiment_' || i, 'error')) FROM generate_series(1, 128) i" >/dev/null
+	sql metrics "SELECT count(resilience.create_degradation('degradation_' || i, 'shedding', 'low', '{\"work_mem\": \"1MB\"}')) FROM generate_series(1, 32) i" >/dev/null
+	for _ in {1..300}; do
+		[[ $(sql metrics "SELECT count(*) FROM resilience.health_checks WHERE last_run IS NULL") == 0 ]] && break
+		sleep 0.2
+	done
+	for round in 1 2 3 4 5; do
+		latency_of metrics "SELECT octet_length(resilience.prometheus_metrics())" >>"$RSL_TMP/metrics.text"
+		latency_of metrics "SELECT count(*) FROM resilience.metrics" >>"$RSL_TMP/metrics.view"
+		latency_of metrics "SELECT 1" >>"$RSL_TMP/metrics.one"
+	done
+	series=$(sql metrics "SELECT count(*) FROM resilience.metrics")
+	families=$(sql metrics "SELECT count(DISTINCT help) FROM resilience.metrics")
+	outf 'prometheus_metrics(), %d series in %d families, %d bytes: %.0f us (goal: at most 5000 us); without objects %.0f us; SELECT 1: %.0f us' \
+		"$series" "$families" "$(sql metrics "SELECT octet_length(resilience.prometheus_metrics())")" \
+		"$(median <"$RSL_TMP/metrics.text")" "$(median <"$RSL_TMP/metrics.none")" "$(median <"$RSL_TMP/metrics.one")"
+	outf 'SELECT count(*) FROM resilience.metrics: %.0f us (medians of 5 interleaved rounds)' "$(median <"$RSL_TMP/metrics.view")"
+	figure metrics_text_us "$(printf %.0f "$(median <"$RSL_TMP/metrics.text")")"
+	figure metrics_view_us "$(printf %.0f "$(median <"$RSL_TMP/metrics.view")")"
+	stop_cluster metrics immediate
 }
 
 summary() {
@@ -1507,6 +1544,8 @@ summary() {
 	row "shared memory for 1 000 sessions, MB" "<= 1" "$(f memory_mb)" "v <= 1"
 	row "the launcher's look at the health of 128 objects of each kind, us" "<= 100" "$(f health_look_us)" "v <= 100"
 	row "SELECT * FROM resilience.health with 549 rows, us" "" "$(f health_view_us)" "v >= 0"
+	row "prometheus_metrics() with 128 objects of each kind, us" "<= 5000" "$(f metrics_text_us)" "v <= 5000"
+	row "SELECT count(*) FROM resilience.metrics, the same, us" "" "$(f metrics_view_us)" "v >= 0"
 	row "a guarded foreign server, breaker closed: us for each statement" "<= 1" "$(f breaker_statement_us)" "v <= 1"
 	row "the same: ns for each row" "<= 10" "$(f breaker_row_ns)" "v <= 10"
 	row "a statement rejected by an open breaker / SELECT 1, CPU of the server" "<= 1" "$(f breaker_open)" "v <= 1"
@@ -1525,7 +1564,7 @@ main() {
 	local name wanted=("$@")
 	((${#wanted[@]} > 0)) || wanted=(all)
 	if [[ ${wanted[*]} == all ]]; then
-		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker health features adaptive curve peak summary)
+		wanted=(instructions overhead priority refusal recovery storm scaling memory breaker health metrics features adaptive curve peak summary)
 	fi
 	for name in "${wanted[@]}"; do
 		case $name in
@@ -1533,7 +1572,7 @@ main() {
 				sed -n '3,/^$/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 				exit 0
 				;;
-			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | health | features | adaptive | sweep | summary) ;;
+			instructions | overhead | curve | peak | priority | refusal | recovery | storm | scaling | memory | breaker | health | metrics | features | adaptive | sweep | summary) ;;
 			*) die "no section \"$name\" (try --help)" ;;
 		esac
 	done
