@@ -3,7 +3,9 @@
 #
 # A block that must fail says so before it, in a comment that no reader sees:
 # <!-- expect: 53R01 -->.  One that cannot be run here says why:
-# <!-- not run: needs a second session -->.
+# <!-- not run: needs a second session -->.  A block within a comment is run
+# as well: what users do in the meantime.  A block of "text" that follows one
+# of SQL is the end of what psql shows; "..." stands for anything.
 
 use strict;
 use warnings;
@@ -28,13 +30,21 @@ sub blocks
 	my (@blocks, $block);
 	my $comment = '';
 	my $number = 0;
+	my $follows = 0;
 
 	for my $line (split /\n/, slurp_file($file))
 	{
 		$number++;
 		if ($block)
 		{
-			if ($line =~ /^\s*```\s*$/) { push @blocks, $block; undef $block; $comment = '' }
+			if ($line =~ /^\s*```\s*$/)
+			{
+				$blocks[-1]{shown} = $block if $block->{language} eq 'text' && $block->{follows};
+				push @blocks, $block;
+				undef $block;
+				$comment = '';
+				$follows = 1;
+			}
 			else
 			{
 				$line =~ s/^$block->{indent}//;
@@ -43,10 +53,11 @@ sub blocks
 		}
 		elsif ($line =~ /^(\s*)```(\w*)/)
 		{
-			$block = { indent => $1, language => $2, line => $number + 1, text => '', comment => $comment };
+			$block = { indent => $1, language => $2, line => $number + 1, text => '', comment => $comment,
+				follows => $follows && @blocks && $blocks[-1]{language} eq 'sql' };
 		}
 		elsif ($line =~ /^<!--\s*(.*?)\s*-->$/) { $comment = $1 }
-		elsif ($line =~ /\S/) { $comment = '' }
+		elsif ($line =~ /\S/) { $comment = ''; $follows = 0 }
 	}
 	return @blocks;
 }
@@ -101,23 +112,60 @@ $node->safe_psql('remote', 'CREATE TABLE price (item int, price numeric); INSERT
 
 my $dir = tempdir(CLEANUP => 1);
 
+# What a document shows is the end of what there was.
+sub is_shown
+{
+	my ($shown, $out, $err, $name) = @_;
+
+	$err =~ s/^psql:\S+: //mg;
+	$err =~ s/^(ERROR|FATAL|WARNING|NOTICE):  \w{5}: /$1:  /mg;
+	$err =~ s/^LOCATION:.*\n//mg;
+	for ($shown, $out, $err) { s/[ \t]+$//mg; s/\s+\z// }
+	my $pattern = join '.*', map { quotemeta } split /\.\.\./, $shown;
+	my $there = $out =~ /(?:\A|\n)\s*$pattern\z/s || $err =~ /(?:\A|\n)\s*$pattern\z/s;
+
+	ok($there, "$name is what psql shows") or diag "shown:\n$shown\nthere:\n$out\n$err";
+	return;
+}
+
+# The settings are in force: a new session has what the postmaster has read,
+# and the launcher, which publishes them, has looked twice since.
+my $loaded = '';
+
+sub reloaded
+{
+	wait_until('the configuration is read', sub {
+		my $now = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
+		my $done = $now ne $loaded;
+
+		$loaded = $now;
+		return $done;
+	});
+	$node->safe_psql('postgres', 'SELECT pg_sleep(0.25)');
+	return;
+}
+
 sub run_sql
 {
 	my ($database, $sql) = @_;
 	my ($out, $err) = ('', '');
 
-	append_to_file("$dir/block.sql", '') unless -e "$dir/block.sql";
 	open my $to, '>', "$dir/block.sql" or die;
 	print $to $sql;
 	close $to;
 	IPC::Run::run([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose',
-			'-v', 'host=' . $node->host, '-v', 'port=' . $node->port, '-d', $node->connstr($database),
+			'-v', 'host=' . $node->host, '-v', 'port=' . $node->port, '-v', 'superuser=' . $ResilienceTest::superuser, '-d', $node->connstr($database),
 			'-f', "$dir/block.sql" ], '<', '/dev/null', '>', \$out, '2>', \$err, IPC::Run::timeout(60));
-	return ($? >> 8, $out, $err);
+	my $status = $? >> 8;
+
+	# what a reader does not notice: the launcher reads the settings, too
+	reloaded() if $sql =~ /pg_reload_conf/;
+	return ($status, $out, $err);
 }
 
 my $not_run = 0;
 my $run = 0;
+my $shown = 0;
 for my $file (@files)
 {
 	my $database = 'doc_' . lc(basename($file, '.md'));
@@ -146,13 +194,19 @@ for my $file (@files)
 		{
 			is($status, 0, "$name runs") or diag $err;
 		}
+		if ($block->{shown})
+		{
+			is_shown($block->{shown}{text}, $out, $err, basename($file) . " line $block->{shown}{line}");
+			$shown++;
+		}
 	}
 	# what a document has changed is not the next one's
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
 	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	reloaded();
 	$node->safe_psql($database, 'DROP EXTENSION resilience CASCADE');
 }
-note "$run blocks were run, $not_run were not";
+note "$run blocks were run, $not_run were not, $shown outputs compared";
 cmp_ok($run, '>', 50, 'there are blocks');
 cmp_ok($not_run, '<=', 8, 'few are not run');
 
