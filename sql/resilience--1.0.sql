@@ -1634,7 +1634,8 @@ CREATE FUNCTION resilience.preview_experiment(
 	OUT spared_sessions int,
 	OUT all_sessions int,
 	OUT can_start boolean,
-	OUT message text
+	OUT message text,
+	OUT recent_rate float8
 ) RETURNS record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 REVOKE ALL ON FUNCTION resilience.preview_experiment FROM PUBLIC;

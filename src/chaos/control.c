@@ -23,6 +23,7 @@
 #include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/health.h"
+#include "shared/health_board.h"
 #include "shared/pool.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -72,6 +73,7 @@ role_name(void)
 const char *
 rsl_experiment_obstacle(const rsl_experiment_policy *policy, const char **hint)
 {
+	int64		looked = (int64) pg_atomic_read_u64(&rsl_health_board->looked_us);
 	int			busy = 0;
 
 	if (RecoveryInProgress())
@@ -83,6 +85,13 @@ rsl_experiment_obstacle(const rsl_experiment_policy *policy, const char **hint)
 	{
 		*hint = "ALTER SYSTEM SET resilience.chaos = on; SELECT pg_reload_conf();";
 		return "resilience.chaos is off";
+	}
+	/* just after the server's start it has not looked yet */
+	if (looked != 0 &&
+		rsl_now_us() - looked > RSL_CHAOS_DEAD_MAN_MS * INT64CONST(1000))
+	{
+		*hint = "Nobody would end it. SELECT * FROM pg_stat_activity WHERE backend_type = 'resilience launcher' shows whether there is one.";
+		return "the launcher is silent";
 	}
 	if (policy && policy->stop_when_unhealthy &&
 		pg_atomic_read_u32(&rsl_health->status) == RSL_UNHEALTHY)

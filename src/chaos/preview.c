@@ -8,17 +8,70 @@
 #include "compat.h"
 
 #include "chaos/control.h"
+#include "core/arrival_estimate.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "policy/conditions.h"
 #include "policy/definitions.h"
+#include "shared/arrivals.h"
 #include "shared/session.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(preview_experiment);
 
-#define PREVIEW_COLUMNS		5
+#define PREVIEW_COLUMNS		6
+
+/* the history of arrivals is asked for so long */
+#define RECENT_US			INT64CONST(60000000)
+
+/*
+ * How many transactions, for connection_refused connections, of those that
+ * can be hit have arrived lately, per second?  Returns false when that is not
+ * known.
+ */
+static bool
+recent_rate(const rsl_experiment_policy *policy, double *rate)
+{
+	const rsl_conditions *conditions = &policy->conditions;
+	rsl_history *history = rsl_arrivals_copy();
+	TimestampTz now = GetCurrentTimestamp();
+	rsl_history_rule rule;
+	rsl_history_answer answer;
+
+	if (history == NULL)
+		return false;
+	memset(&rule, 0, sizeof(rule));
+	rule.commands = conditions->commands;
+	rule.query = conditions->query_id == 0 ? -1 :
+		rsl_history_known_query(history, (uint64) conditions->query_id);
+	if (rule.query == RSL_HISTORY_NO_QUERY)
+		return false;
+	rule.max_running = rule.max_waiting = rule.max_connections = -1;
+	rule.max_rate = rule.max_connection_rate = -1;
+	for (int i = 0; i < RSL_HISTORY_OTHER; i++)
+	{
+		const rsl_history_identity *identity = rsl_history_get_identity(history, i);
+		rsl_address address;
+
+		if (identity == NULL || identity->exempt)
+			continue;
+		memcpy(&address, identity->address, sizeof(address));
+		rule.statements[i] = rule.connections[i] =
+			rsl_conditions_match_session(conditions, identity->role,
+										 rsl_conditions_is_member(conditions, identity->role),
+										 identity->database, &address,
+										 identity->application_name);
+	}
+	rsl_history_estimate(history, &rule, now - RECENT_US, now, &answer);
+	if (answer.until_us <= answer.from_us)
+		return false;
+	*rate = (policy->impact == RSL_IMPACT_CONNECTION_REFUSED ?
+			 answer.connects : answer.arrivals) * 1e6 /
+		(double) (answer.until_us - answer.from_us);
+	return true;
+}
 
 /* The conditions that statements have to meet as well, as a sentence. */
 static void
@@ -54,11 +107,15 @@ append_statement_conditions(StringInfo message, const rsl_experiment_policy *pol
 
 /*
  * preview_experiment(name text, OUT sessions int, OUT spared_sessions int,
- *		OUT all_sessions int, OUT can_start boolean, OUT message text)
+ *		OUT all_sessions int, OUT can_start boolean, OUT message text,
+ *		OUT recent_rate float8)
  *
  * Of the sessions that are connected now: those whose role, database,
  * application_name and address match, and that are no superusers'; superusers'
- * that match; all.  Nothing is started.  Errors: 42704, 55000 when the
+ * that match; all.  recent_rate: transactions per second, by the history of
+ * arrivals of the last minute, that meet these conditions and those on
+ * command and query_id; connections for connection_refused; NULL = not known.
+ * Nothing is started.  Errors: 42704, 55000 when the
  * experiment is not in force.
  */
 Datum
@@ -69,6 +126,7 @@ preview_experiment(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[PREVIEW_COLUMNS];
 	bool		nulls[PREVIEW_COLUMNS] = {0};
+	double		rate = 0;
 	int32		sessions = 0;
 	int32		spared = 0;
 	int32		all = 0;
@@ -129,5 +187,7 @@ preview_experiment(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum(all);
 	values[3] = BoolGetDatum(obstacle == NULL);
 	values[4] = CStringGetTextDatum(message.data);
+	nulls[5] = !recent_rate(&policy, &rate);
+	values[5] = Float8GetDatum(rate);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

@@ -171,6 +171,13 @@ is($sessions, $mon->value(q{SELECT count(*) FROM pg_stat_activity WHERE datname 
 cmp_ok($spared, '>=', 2, 'superusers are counted apart');
 is($mon->value(q{SELECT can_start FROM resilience.preview_experiment('everybody')}), 't', 'it can start');
 is(state_of('everybody'), 'defined', 'a preview starts nothing');
+for my $client (@clients) { $client->ok('SELECT 1') for 1 .. 20 }
+wait_for_value($mon, q{SELECT recent_rate > 0.5 FROM resilience.preview_experiment('everybody')}, 't');
+pass('what they did lately');
+$mon->ok(q{SELECT resilience.alter_experiment('everybody', command => 'MERGE')});
+is($mon->value(q{SELECT recent_rate FROM resilience.preview_experiment('everybody')}), 0, 'none of the command');
+$mon->ok(q{SELECT resilience.alter_experiment('everybody', query_id => 4711)});
+is($mon->value(q{SELECT recent_rate FROM resilience.preview_experiment('everybody')}), undef, 'of an unknown query it is not known');
 $_->close for @clients;
 end_experiments($mon);
 
