@@ -211,8 +211,8 @@ subtransaction_over(SubXactEvent event, SubTransactionId mine,
 	}
 }
 
-static void
-raise_unknown(const char *name)
+void
+rsl_raise_unknown_experiment(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -221,8 +221,8 @@ raise_unknown(const char *name)
 }
 
 /* Is it defined, if only by this transaction? */
-static bool
-is_defined(const char *name)
+bool
+rsl_experiment_is_defined(const char *name)
 {
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(name)};
@@ -236,8 +236,8 @@ is_defined(const char *name)
 void
 rsl_experiment_require(const char *name)
 {
-	if (!is_defined(name))
-		raise_unknown(name);
+	if (!rsl_experiment_is_defined(name))
+		rsl_raise_unknown_experiment(name);
 }
 
 /*
@@ -283,8 +283,8 @@ start_experiment(PG_FUNCTION_ARGS)
 		runs = rsl_experiments->experiments[index].state == RSL_EXPERIMENT_RUNNING;
 	}
 	LWLockRelease(rsl_config_lock);
-	if (!in_force && !is_defined(name))
-		raise_unknown(name);
+	if (!in_force && !rsl_experiment_is_defined(name))
+		rsl_raise_unknown_experiment(name);
 	if (!in_force && !rsl_will_publish())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -375,8 +375,8 @@ stop_experiment(PG_FUNCTION_ARGS)
 	if (index >= 0)
 		stopped = stop(index, reason);
 	LWLockRelease(rsl_config_lock);
-	if (index < 0 && !is_defined(name))
-		raise_unknown(name);
+	if (index < 0 && !rsl_experiment_is_defined(name))
+		rsl_raise_unknown_experiment(name);
 	if (!stopped)
 		ereport(NOTICE,
 				(errmsg("experiment \"%s\" is not running", name)));

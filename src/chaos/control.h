@@ -30,4 +30,9 @@ extern int	rsl_experiment_by_name(const char *name);
 /* Raises 42704 unless it is defined, if only by this transaction. */
 extern void rsl_experiment_require(const char *name);
 
+/* Is it defined, in force or not, if only by this transaction? */
+extern bool rsl_experiment_is_defined(const char *name);
+
+RSL_NORETURN extern void rsl_raise_unknown_experiment(const char *name);
+
 #endif							/* RSL_CHAOS_CONTROL_H */

@@ -147,12 +147,14 @@ preview_experiment(PG_FUNCTION_ARGS)
 		runs = rsl_experiments->experiments[index].state == RSL_EXPERIMENT_RUNNING;
 	}
 	LWLockRelease(rsl_config_lock);
+	if (index < 0 && !rsl_experiment_is_defined(name))
+		rsl_raise_unknown_experiment(name);
 	if (index < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("experiment \"%s\" does not exist, or is not in force", name),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("experiment \"%s\" is not in force", name),
 				 errdetail("Definitions take effect at COMMIT, if what they name exists and shared memory has room."),
-				 errhint("SELECT name FROM resilience.experiments lists the experiments of this database.")));
+				 errhint("Commit, or give it other conditions with resilience.alter_experiment().")));
 
 	for (int i = 0; i < rsl_shmem->nsessions; i++)
 	{
