@@ -22,6 +22,9 @@
 /* a run by schedule begins late by this at most, else it is left out */
 #define LATE_US				INT64CONST(60000000)
 
+/* those that are left out are told of this often at most: events are few */
+#define SKIPS_EVERY_US		INT64CONST(55000000)
+
 /* a clock that was wrong by more than this has been put right */
 #define WRONG_CLOCK_US		INT64CONST(3600000000)
 
@@ -176,10 +179,14 @@ look_at_schedule(int index, TimestampTz now)
 		rsl_event(RSL_EVENT_EXPERIMENT, experiment->policy.home_database,
 				  experiment->policy.name, rsl_experiment_state_name(from), "running",
 				  "schedule_start=\"%s\"", timestamptz_to_str(start));
-	else
+	else if (experiment->told_skip_us == 0 ||
+			 rsl_now_us() - experiment->told_skip_us >= SKIPS_EVERY_US)
+	{
+		experiment->told_skip_us = rsl_now_us();
 		rsl_event(RSL_EVENT_EXPERIMENT, experiment->policy.home_database,
 				  experiment->policy.name, NULL, "skipped", "reason=\"%s\"",
 				  obstacle ? obstacle : "too many experiments run");
+	}
 }
 
 void

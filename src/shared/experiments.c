@@ -541,6 +541,7 @@ rsl_experiment_put(int index, const rsl_experiment_policy *policy)
 		experiment->started = 0;
 		experiment->started_at = experiment->ended_at = 0;
 		experiment->scheduled_at = 0;
+		experiment->told_skip_us = 0;
 		experiment->stop_reason[0] = '\0';
 		pg_atomic_write_u32(&experiment->uid, ++rsl_experiments->last_uid);
 	}

@@ -107,6 +107,7 @@ typedef struct rsl_experiment
 	TimestampTz started_at;		/* 0 = never */
 	TimestampTz ended_at;		/* of the last run; 0 = not yet */
 	TimestampTz scheduled_at;	/* start that was dealt with last; 0 = none */
+	int64		told_skip_us;	/* last event of one that was left out; monotonic */
 	char		stop_reason[RSL_STOP_REASON_LEN];
 } rsl_experiment;
 
