@@ -166,9 +166,10 @@ look_at_schedule(int index, TimestampTz now)
 		return;
 
 	experiment->scheduled_at = start;
+
 	/*
-	 * A run does not outlive the server that it was begun in; and on a standby
-	 * it is the primary's business.
+	 * A run does not outlive the server that it was begun in; and on a
+	 * standby it is the primary's business.
 	 */
 	if (start < rsl_events->begun || experiment->state == RSL_EXPERIMENT_RUNNING ||
 		RecoveryInProgress())

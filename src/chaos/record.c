@@ -38,7 +38,7 @@ typedef struct measured
 	TimestampTz ended;			/* if it is done */
 
 	/* bits of runs */
-	uint32		measured;
+	uint32 measured;
 	uint32		warm;			/* of them */
 	uint32		targets;		/* it is a target of these */
 	uint32		foreign;		/* ... if it has to do with their server */
@@ -206,7 +206,7 @@ begin(uint32 targets)
 			default:
 				continue;
 		}
-		current.measured |= bit;
+		current.measured |=bit;
 		if ((targets & bit) == 0)
 			continue;
 		if (is_foreign(r))
@@ -272,7 +272,7 @@ rsl_record_foreign(uint32 targets, Oid server, bool planning, bool refused)
 	/* a breaker without a server refuses the SQL that was given to it */
 	if (refused && !OidIsValid(server))
 	{
-		current.targets |= targets & current.measured & ~current.foreign;
+		current.targets |= targets & current.measured &~current.foreign;
 		return;
 	}
 	concerned = about_server(current.foreign, server);

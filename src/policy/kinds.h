@@ -30,7 +30,8 @@ typedef struct rsl_kind
 	rsl_event_kind event_kind;
 	Size		policy_size;
 	Size		owner_offset;	/* of the owner's Oid in a policy; 0 = none */
-	Size		role_offset;	/* of the role that its conditions name; 0 = none */
+	Size		role_offset;	/* of the role that its conditions name; 0 =
+								 * none */
 
 	/* how many entries there are */
 	int			(*capacity) (void);

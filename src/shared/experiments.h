@@ -107,7 +107,8 @@ typedef struct rsl_experiment
 	TimestampTz started_at;		/* 0 = never */
 	TimestampTz ended_at;		/* of the last run; 0 = not yet */
 	TimestampTz scheduled_at;	/* start that was dealt with last; 0 = none */
-	int64		told_skip_us;	/* last event of one that was left out; monotonic */
+	int64		told_skip_us;	/* last event of one that was left out;
+								 * monotonic */
 	char		stop_reason[RSL_STOP_REASON_LEN];
 } rsl_experiment;
 
@@ -213,7 +214,8 @@ typedef struct rsl_run
 	uint8		health_before;	/* rsl_health_status of the whole */
 	uint8		ill;			/* rsl_ill: why it has not recovered */
 	bool		overlapped;		/* others had faults at the same time */
-	uint32		last_uids[RSL_NUM_NOTED];	/* younger ones are not those noted */
+	uint32		last_uids[RSL_NUM_NOTED];	/* younger ones are not those
+											 * noted */
 
 	rsl_run_counts counts[RSL_NUM_TIMES][RSL_NUM_GROUPS];
 } rsl_run;
