@@ -212,7 +212,7 @@ ill_text(const rsl_run_report *report)
 		case RSL_ILL_REST_ERRORS:
 			return "the rest has more errors than before";
 		case RSL_ILL_HEALTH:
-			return "the server's health is worse than before";
+			return "the server's health is worse than before (see the view health)";
 		case RSL_ILL_BREAKER:
 			return "a circuit breaker that opened is not closed";
 	}
@@ -257,10 +257,13 @@ rsl_run_report_verdict(const rsl_run_report *report, const char **text)
 								 &allowed))
 	{
 		case RSL_VERDICT_HELD:
-			*text = report->phase == RSL_RUN_OVER ?
-				"yes: the rest was not harmed, and all is as before" :
-				"yes so far: the rest was not harmed; whether all becomes as before is still looked at";
-			return 1;
+			if (report->phase == RSL_RUN_OVER)
+			{
+				*text = "yes: the rest was not harmed, and all is as before";
+				return 1;
+			}
+			*text = "yes so far: the rest was not harmed; whether all becomes as before is still looked at";
+			return -1;
 		case RSL_VERDICT_HARMED:
 			*text = harm_text(harm, found, allowed);
 			return 0;

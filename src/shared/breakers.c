@@ -563,7 +563,6 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 
 		rsl_breaker_init(&breaker->state, &policy->config, now);
 		breaker->state.generation = generation + 1;
-		rsl_state_clock_begin(&breaker->clock, RSL_BREAKER_CLOSED, now);
 		breaker->not_closed_us = 0;
 		breaker->last_failure_at = 0;
 		breaker->last_sqlstate = 0;
@@ -576,6 +575,10 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	breaker->config = policy->config;
 	if (breaker->state.force != policy->force)
 		rsl_breaker_force_to(&breaker->state, policy->force, now);
+	/* one that is forced open has been so: after a restart that is no transition */
+	if (is_new)
+		rsl_state_clock_begin(&breaker->clock,
+							  rsl_breaker_effective(&breaker->state), now);
 	pg_atomic_write_u64(&breaker->gate,
 						(pg_atomic_read_u64(&breaker->gate) & ~UINT64CONST(0x30)) | mode);
 	update_gate(breaker, now, &change);

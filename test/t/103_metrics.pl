@@ -173,6 +173,58 @@ is($mon->value(q(SELECT count(*) FROM resilience.metrics)),
 is($mon->value(q(SELECT labels->>'breaker' = ) . $odd . q( FROM resilience.metrics WHERE name = 'resilience_circuit_breaker_state')),
 	't', 'names are whole in the view');
 
+# all that the views have, at one moment; something of each has happened
+$mon->ok("SELECT resilience.alter_bulkhead($odd, max_running => 0)");
+$app->query('SELECT 1');
+$mon->ok("SELECT resilience.alter_bulkhead($odd, max_running => 5)");
+$caller->ok("SELECT resilience.breaker_record($odd, true, '10 s'), resilience.breaker_record($odd, false)");
+$mon->ok("SELECT resilience.force_breaker($odd, 'open')");
+$caller->ok("SELECT resilience.breaker_acquire($odd) FROM generate_series(1, 3)");
+$mon->ok("SELECT resilience.set_feature($odd, false)");
+$caller->ok("SELECT resilience.feature_enabled($odd) FROM generate_series(1, 4)");
+$caller->query(q(SELECT resilience.retry('SELECT 1/0')));
+$caller->query(q(SELECT resilience.retry($$DO 'BEGIN RAISE SQLSTATE ''40001''; END'$$, max_retries => 2, base_delay => '1 ms')));
+my $compared = $mon->ok(q(
+	WITH expected(name, labels, value) AS (
+		SELECT 'resilience_bulkhead_' || m.name, jsonb_build_object('bulkhead', b.name) || m.labels, m.value FROM resilience.bulkheads b,
+			LATERAL (VALUES ('running', '{}'::jsonb, running::float8), ('waiting', '{}', waiting), ('max_running', '{}', max_running),
+			('connections', '{}', connections), ('max_connections', '{}', max_connections), ('admitted_total', '{}', admitted_total),
+			('refused_total', '{"reason": "connection"}', refused_connections_total), ('refused_total', '{"reason": "statement"}', refused_statements_total),
+			('refused_total', '{"reason": "timed_out"}', timed_out_total), ('refused_total', '{"reason": "preempted"}', preempted_total),
+			('wait_seconds_total', '{}', wait_seconds_total)) m(name, labels, value)
+		UNION ALL SELECT 'resilience_circuit_breaker_' || m.name, jsonb_build_object('breaker', b.name) || m.labels, m.value FROM resilience.breakers b,
+			LATERAL (VALUES ('state', '{}'::jsonb, array_position('{closed,half_open,open}', state)::float8 - 1), ('calls_in_flight', '{}', calls_in_flight),
+			('calls_total', '{"result": "success"}', success_total), ('calls_total', '{"result": "failure"}', failure_total),
+			('calls_total', '{"result": "ignored"}', ignored_total), ('slow_calls_total', '{}', slow_total),
+			('rejected_total', '{}', rejected_total), ('fallbacks_total', '{}', fallback_total), ('opened_total', '{}', open_count)) m(name, labels, value)
+		UNION ALL SELECT 'resilience_feature_' || m.name, jsonb_build_object('feature', f.name), m.value FROM resilience.features f,
+			LATERAL (VALUES ('state', array_position('{on,degraded,off}', state)::float8 - 1), ('dimmer_ratio', dimmer),
+			('evaluations_total', evaluations_total), ('degraded_total', degraded_total), ('fallbacks_total', fallback_total)) m(name, value)
+		UNION ALL SELECT 'resilience_health_check_' || m.name, jsonb_build_object('check', h.name), m.value FROM resilience.health_checks h,
+			LATERAL (VALUES ('status', array_position('{unknown,healthy,degraded,unhealthy}', status)::float8 - 1)) m(name, value)
+		UNION ALL SELECT 'resilience_experiment_' || m.name, jsonb_build_object('experiment', e.name, 'impact', impact), m.value FROM resilience.experiments e,
+			LATERAL (VALUES ('state', array_position('{defined,scheduled,running,stopped,finished,aborted}', state)::float8 - 1),
+			('injections_total', injections_total)) m(name, value)
+		UNION ALL SELECT 'resilience_load_' || m.name, jsonb_build_object('priority', priority) || m.labels, m.value FROM resilience.load_by_priority,
+			LATERAL (VALUES ('running', '{}'::jsonb, running::float8), ('waiting', '{}', waiting), ('admitted_total', '{}', admitted_total),
+			('shed_total', '{"reason": "refused"}', shed_total), ('shed_total', '{"reason": "timed_out"}', timed_out_total),
+			('shed_total', '{"reason": "preempted"}', preempted_total), ('wait_seconds_total', '{}', wait_seconds_total)) m(name, labels, value)
+		UNION ALL SELECT 'resilience_retry_attempts_total', jsonb_build_object('sqlstate', coalesce(sqlstate, '00000'), 'result', result), attempts_total FROM resilience.retry_stats
+		UNION ALL SELECT 'resilience_retry_calls_total', '{}', sum(calls_total) FROM resilience.retry_stats
+		UNION ALL SELECT 'resilience_retries_total', '{}', sum(attempts_total - calls_total) FROM resilience.retry_stats
+		UNION ALL SELECT 'resilience_retry_budget_exhausted_total', jsonb_build_object('budget', name), retries_denied_total FROM resilience.retry_budgets
+		UNION ALL SELECT 'resilience_connections_refused_total', '{}', refused_connections_total FROM resilience.load_shedder)
+	SELECT e.name, e.labels::text, e.value, m.value, m.value IS NOT DISTINCT FROM e.value
+		FROM expected e LEFT JOIN resilience.metrics m ON m.name = e.name AND m.labels @> e.labels))->{rows};
+is(join("\n", map { join ' ', map { $_ // 'NULL' } @$_ } grep { $_->[4] ne 't' } @$compared), '', 'the metrics are what the views say');
+for my $name (qw(resilience_bulkhead_admitted_total resilience_bulkhead_refused_total resilience_circuit_breaker_calls_total resilience_circuit_breaker_slow_calls_total
+	resilience_circuit_breaker_rejected_total resilience_circuit_breaker_opened_total resilience_feature_degraded_total resilience_retry_attempts_total
+	resilience_retries_total))
+{
+	ok((grep { $_->[0] eq $name && $_->[3] > 0 } @$compared), "$name: which is more than nothing");
+}
+$mon->ok("SELECT resilience.force_breaker($odd, 'auto'), resilience.set_feature($odd, true)");
+
 # the documentation: each family with its type and its labels, and no other
 ($series, $type, $help) = parse(metrics_text());
 my %documented;

@@ -157,4 +157,19 @@ is($reset->{'resilience_load_admitted_total{"priority": "normal"}'}, 0, 'with th
 $first->ok('SELECT 1');
 is(bucket('0.005'), 1, 'and go on from there');
 
+# A restart is no transition: what a command has opened, or switched off, was so
+$mon->ok(q(SELECT resilience.create_breaker('forced')));
+$mon->ok(q(SELECT resilience.force_breaker('forced', 'open')));
+is(number('resilience_circuit_breaker_transitions_total', '{"breaker": "forced", "to": "open"}'), 1, 'a command is a transition');
+$mon->ok(q(SELECT resilience.set_feature('flap', false)));
+$_->close for $mon, $first, $second;
+$node->restart;
+$mon = monitor($node);
+is($mon->value(q(SELECT sum(value) FROM resilience.metrics WHERE name ~ '(breaker|feature)_transitions_total')), 0, 'a restart is none');
+cmp_ok(number('resilience_circuit_breaker_state_seconds_total', '{"breaker": "forced", "state": "open"}'), '>', 0, 'the breaker is open from the start');
+is(number('resilience_circuit_breaker_state_seconds_total', '{"breaker": "forced", "state": "closed"}'), 0, 'and was never closed');
+cmp_ok(number('resilience_feature_state_seconds_total', '{"feature": "flap", "state": "off"}'), '>', 0, 'the feature is off');
+$mon->ok(q(SELECT resilience.force_breaker('forced', 'auto')));
+is(number('resilience_recovery_seconds_count', '{"kind": "circuit_breaker"}'), 1, 'its return is a recovery');
+
 done_testing();
