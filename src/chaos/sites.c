@@ -29,13 +29,13 @@
 /* Of the statement that started last: whose target it is, until it ends. */
 static uint32 targets = 0;
 static bool in_statement = false;
+static bool holds_locks = false;
 
 /* the runs whose faults had begun before it, until the next one */
 static uint32 injecting = 0;
 
 /* The same, of a statement that retry() or the like runs for it. */
 static uint32 attempt_targets = 0;
-static bool holds_locks = false;
 
 /* the foreign servers that it has called, or that were called to plan one */
 static Oid	servers[MAX_SERVERS];

@@ -237,6 +237,10 @@ kill 'KILL', $backend->{pid};
 wait_until('the server has restarted', sub {
 	my $session = ResilienceTest::Client->new($node, options => '-c resilience.mode=off');
 	return 0 if $session->{error};
+
+	# it may still be the server that is about to end
+	my $crash = $session->query(q{SELECT count(*) FROM resilience.events WHERE from_state = 'crashed'});
+	return 0 if $crash->{error} || $crash->{closed} || !$crash->{rows}[0] || $crash->{rows}[0][0] != 1;
 	$mon = $session;
 	return 1;
 });
