@@ -68,15 +68,18 @@ experiment_statistics(PG_FUNCTION_ARGS)
 		Datum		values[STATISTICS_COLUMNS];
 		bool		nulls[STATISTICS_COLUMNS] = {0};
 		TimestampTz next_start;
+		rsl_experiment_state state;
 
 		if (!experiment->published ||
 			experiment->policy.home_database != MyDatabaseId)
 			continue;
 		values[0] = CStringGetTextDatum(experiment->policy.name);
 		next_start = rsl_experiment_next_start(experiment, GetCurrentTimestamp());
+		state = experiment->state;
 		/* the launcher will say so in a moment */
-		values[1] = CStringGetTextDatum(rsl_experiment_state_name(experiment->state == RSL_EXPERIMENT_DEFINED && next_start != DT_NOEND ?
-																  RSL_EXPERIMENT_SCHEDULED : experiment->state));
+		if (state == RSL_EXPERIMENT_DEFINED && next_start != DT_NOEND)
+			state = RSL_EXPERIMENT_SCHEDULED;
+		values[1] = CStringGetTextDatum(rsl_experiment_state_name(state));
 		values[2] = Int64GetDatum(pg_atomic_read_u64(&experiment->injections));
 		values[3] = Int64GetDatum(pg_atomic_read_u64(&experiment->overflowed));
 		values[4] = Int64GetDatum(experiment->started);

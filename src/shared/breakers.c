@@ -575,7 +575,8 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	breaker->config = policy->config;
 	if (breaker->state.force != policy->force)
 		rsl_breaker_force_to(&breaker->state, policy->force, now);
-	/* one that is forced open has been so: after a restart that is no transition */
+
+	/* one that was forced open has been so: a restart is no transition */
 	if (is_new)
 		rsl_state_clock_begin(&breaker->clock,
 							  rsl_breaker_effective(&breaker->state), now);
