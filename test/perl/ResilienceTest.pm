@@ -22,7 +22,7 @@ our @EXPORT = qw(
   preloaded_node connect_to connect_refused monitor wait_until wait_for_value
   counts all_zero count_slots wait_waiting wait_running set_conf
   build_libpq_client error_is detail_of limit_seconds process_lives
-  kill_postmaster
+  kill_postmaster monitor_after_crash
 );
 
 # Nothing here takes that long; a slow machine may.
@@ -143,6 +143,27 @@ sub monitor
 }
 
 # The reason goes to the screen, too, not only to the log of the test.
+# The same, once the server has started anew after a crash: before,
+# the one that is about to end may still let somebody in.
+sub monitor_after_crash
+{
+	my ($node) = @_;
+	my $mon;
+
+	wait_until(
+		'the server has restarted',
+		sub {
+			my $session = ResilienceTest::Client->new($node, options => '-c resilience.mode=off');
+
+			return 0 if $session->{error};
+			my $crash = $session->query(q{SELECT count(*) FROM resilience.events WHERE from_state = 'crashed'});
+			return 0 if $crash->{error} || $crash->{closed} || !$crash->{rows}[0] || $crash->{rows}[0][0] != 1;
+			$mon = $session;
+			return 1;
+		});
+	return $mon;
+}
+
 sub give_up
 {
 	my ($reason) = @_;

@@ -234,16 +234,7 @@ log_has($log, qr/LOG:  worker "launcher" changed from gone to running\n.*DETAIL:
 $_->close for ($app, $app2, $app3, $caller);
 my $backend = connect_to($node);
 kill 'KILL', $backend->{pid};
-wait_until('the server has restarted', sub {
-	my $session = ResilienceTest::Client->new($node, options => '-c resilience.mode=off');
-	return 0 if $session->{error};
-
-	# it may still be the server that is about to end
-	my $crash = $session->query(q{SELECT count(*) FROM resilience.events WHERE from_state = 'crashed'});
-	return 0 if $crash->{error} || $crash->{closed} || !$crash->{rows}[0] || $crash->{rows}[0][0] != 1;
-	$mon = $session;
-	return 1;
-});
+$mon = monitor_after_crash($node);
 is(event(0, 'server', 'server', 'crashed>running', 'reason'), 'reason=a process crashed, all were started again', 'a crash is an event');
 $node->restart;
 $mon = monitor($node);

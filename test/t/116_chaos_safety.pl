@@ -264,12 +264,7 @@ experiment($mon, 'x', 'error');
 hit_soon('started again');
 my $victim = connect_to($node, user => 'app');
 kill 'KILL', $victim->{pid};
-wait_until('the server is back', sub {
-	my $client = eval { monitor($node) };
-	return unless $client && !$client->{error};
-	$mon = $client;
-	return !$mon->query('SELECT 1')->{error} && !$mon->query(q{SELECT 1 FROM resilience.experiments})->{closed};
-});
+$mon = monitor_after_crash($node);
 wait_for_value($mon, q{SELECT state FROM resilience.experiments WHERE name = 'x'}, 'defined');
 pass('after a crash it is only defined');
 never_hit('and hits nobody');
