@@ -154,7 +154,9 @@ SELECT resilience.create_bulkhead('bad', auto_revert_refusal_rate => 0);
 -- arguments of another type
 SELECT resilience.create_bulkhead('bad', max_running => 'many');
 \echo :SQLSTATE
+\set VERBOSITY terse
 SELECT resilience.create_bulkhead('bad', max_runing => 1);
+\set VERBOSITY default
 \echo :SQLSTATE
 
 -- The functions of the triggers are no others' tools.

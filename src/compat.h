@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "commands/explain.h"
 #if PG_VERSION_NUM >= 180000
@@ -28,6 +29,8 @@
 #include "utils/queryjumble.h"
 #endif
 #include "nodes/pathnodes.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/plancat.h"
 #include "parser/parse_relation.h"
 #include "pgstat.h"
 #include "postmaster/postmaster.h"
@@ -37,6 +40,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/jsonb.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -69,6 +73,124 @@
 	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
 #define RSL_EXECUTOR_RUN_ARGS	queryDesc, direction, count, execute_once
 #endif
+
+/* planner() got the state of EXPLAIN in 19 */
+#if PG_VERSION_NUM >= 190000
+#define RSL_PLANNER_PARAMS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams, ExplainState *es
+#define RSL_PLANNER_ARGS	parse, query_string, cursorOptions, boundParams, es
+#else
+#define RSL_PLANNER_PARAMS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams
+#define RSL_PLANNER_ARGS	parse, query_string, cursorOptions, boundParams
+#endif
+
+/*
+ * Called by the planner when it has looked up the properties of a relation;
+ * from 19 on at the same place for what is no relation, too.
+ */
+#if PG_VERSION_NUM >= 190000
+typedef build_simple_rel_hook_type rsl_relation_hook_type;
+#define rsl_relation_hook	build_simple_rel_hook
+#define RSL_RELATION_HOOK_PARAMS \
+	PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte
+#define RSL_RELATION_HOOK_ARGS	root, rel, rte
+#else
+typedef get_relation_info_hook_type rsl_relation_hook_type;
+#define rsl_relation_hook	get_relation_info_hook
+#define RSL_RELATION_HOOK_PARAMS \
+	PlannerInfo *root, Oid relationObjectId, bool inhparent, RelOptInfo *rel
+#define RSL_RELATION_HOOK_ARGS	root, relationObjectId, inhparent, rel
+#endif
+
+/* post_parse_analyze_hook may no longer change it from 19 on */
+#if PG_VERSION_NUM >= 190000
+typedef const JumbleState rsl_jumble_state;
+#else
+typedef JumbleState rsl_jumble_state;
+#endif
+
+/* what a signal handler hands on to another one */
+#if PG_VERSION_NUM >= 190000
+#define RSL_SIGNAL_PASSED_ON	postgres_signal_arg, pg_siginfo
+#else
+#define RSL_SIGNAL_PASSED_ON	postgres_signal_arg
+#endif
+
+/* CLUSTER; from 19 on REPACK, too */
+#if PG_VERSION_NUM >= 190000
+#define RSL_T_ClusterStmt	T_RepackStmt
+#else
+#define RSL_T_ClusterStmt	T_ClusterStmt
+#endif
+
+/* its table; NULL: all that were clustered before */
+static inline RangeVar *
+rsl_clustered_relation(Node *stmt)
+{
+#if PG_VERSION_NUM >= 190000
+	VacuumRelation *relation = castNode(RepackStmt, stmt)->relation;
+
+	return relation ? relation->relation : NULL;
+#else
+	return castNode(ClusterStmt, stmt)->relation;
+#endif
+}
+
+/* Does a statement change this entry of its range table? */
+static inline bool
+rsl_is_result_relation(PlannedStmt *stmt, Index rtindex)
+{
+#if PG_VERSION_NUM >= 190000
+	return bms_is_member(rtindex, stmt->resultRelationRelids);
+#else
+	return list_member_int(stmt->resultRelations, rtindex);
+#endif
+}
+
+static inline TableScanDesc
+rsl_table_beginscan(Relation relation, Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 190000
+	return table_beginscan(relation, snapshot, 0, NULL, SO_NONE);
+#else
+	return table_beginscan(relation, snapshot, 0, NULL);
+#endif
+}
+
+/* log_min_messages; from 19 on each kind of process has its own */
+static inline int
+rsl_log_min_messages(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return log_min_messages[MyBackendType];
+#else
+	return log_min_messages;
+#endif
+}
+
+/* A jsonb value in the making; begins as {0}, ends with the result. */
+#if PG_VERSION_NUM >= 190000
+typedef JsonbInState rsl_jsonb_builder;
+#else
+typedef struct rsl_jsonb_builder
+{
+	JsonbParseState *state;
+	JsonbValue *result;
+} rsl_jsonb_builder;
+#endif
+
+static inline void
+rsl_jsonb_push(rsl_jsonb_builder *builder, JsonbIteratorToken token, JsonbValue *value)
+{
+#if PG_VERSION_NUM >= 190000
+	pushJsonbValue(builder, token, value);
+#else
+	builder->result = pushJsonbValue(&builder->state, token, value);
+#endif
+}
 
 /* extra data of a GUC check hook: malloc'd up to 15, guc_malloc'd since */
 static inline void *

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# test/versions.sh [--build-only|--prepare-only] [17|18 ...] [-- check.sh arguments]
+# test/versions.sh [--build-only|--prepare-only] [17|18|19 ...] [-- check.sh arguments]
 #
 # Compiles (warnings are errors) and tests on other PostgreSQL versions, each
 # in a Debian release of its own, made by debootstrap and kept for the next
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
 			;;
 		[0-9]*) versions+=("$1") ;;
 		*)
-			echo "usage: ${0##*/} [--build-only|--prepare-only] [17|18 ...] [-- check.sh arguments]" >&2
+			echo "usage: ${0##*/} [--build-only|--prepare-only] [17|18|19 ...] [-- check.sh arguments]" >&2
 			exit 2
 			;;
 	esac
@@ -55,8 +55,12 @@ suites_of()
 		15) echo bookworm ;;
 		17) echo trixie ;;
 		18) echo forky sid ;;
+		19) echo sid ;;
 	esac
 }
+
+# What is packaged in experimental only, for a system of sid.
+in_experimental() { [ "$1" -eq 19 ]; }
 
 skip()
 {
@@ -119,6 +123,13 @@ prepare()
 	[ -e "$root/etc/hosts" ] || echo '127.0.0.1 localhost' >"$root/etc/hosts"
 	echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90resilience"
 	echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/resilience"
+
+	# experimental is never chosen by itself: pinned up for PostgreSQL only.
+	if in_experimental "$version"; then
+		echo "deb $mirror experimental main" >"$root/etc/apt/sources.list.d/experimental.list"
+		printf '%s\n' 'Package: /postgresql/ libpq* libecpg* libpgtypes*' \
+			'Pin: release a=experimental' 'Pin-Priority: 500' >"$root/etc/apt/preferences.d/experimental"
+	fi
 
 	cp test/setup.sh "$root/root/setup.sh"
 	inside "$root" env PG_MAJOR="$version" RSL_NO_BROWSER=1 RSL_NO_PROMETHEUS=1 bash /root/setup.sh check 9>&- || return 1

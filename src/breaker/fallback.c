@@ -67,7 +67,7 @@ static int	ncandidates = 0;
 static uint64 candidates_generation = 0;
 
 static planner_hook_type prev_planner_hook = NULL;
-static get_relation_info_hook_type prev_get_relation_info_hook = NULL;
+static rsl_relation_hook_type prev_relation_hook = NULL;
 
 static void
 find_candidates(void)
@@ -438,26 +438,28 @@ same_layout(Oid a, Oid b)
 }
 
 static void
-relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+relation_info(RSL_RELATION_HOOK_PARAMS)
 {
-	RangeTblEntry *rte;
+	RangeTblEntry *entry;
+	Oid			relid;
 	Oid			fallback;
 	int			breaker;
 	char		relkind;
 
-	if (prev_get_relation_info_hook)
-		prev_get_relation_info_hook(root, relid, inhparent, rel);
+	if (prev_relation_hook)
+		prev_relation_hook(RSL_RELATION_HOOK_ARGS);
 
-	if (current_planning == NULL || rel->fdwroutine == NULL || inhparent)
+	if (current_planning == NULL || rel->fdwroutine == NULL)
 		return;
-	rte = root->simple_rte_array[rel->relid];
-	if (rte == NULL || rte->rtekind != RTE_RELATION ||
+	entry = root->simple_rte_array[rel->relid];
+	if (entry == NULL || entry->rtekind != RTE_RELATION || entry->inh ||
 		is_locked_or_changed(root, rel))
 		return;
+	relid = entry->relid;
 	fallback = stand_in(relid, &breaker);
 	if (!OidIsValid(fallback))
 		return;
-	LockRelationOid(fallback, rte->rellockmode);
+	LockRelationOid(fallback, entry->rellockmode);
 	relkind = get_rel_relkind(fallback);
 	if ((relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW) ||
 		check_enable_rls(fallback, InvalidOid, true) == RLS_ENABLED ||
@@ -465,9 +467,9 @@ relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 		return;
 
 	current_planning->originals =
-		rsl_rte_changes_relation(root, rel, rte, fallback, relkind,
+		rsl_rte_changes_relation(root, rel, entry, fallback, relkind,
 								 current_planning->originals);
-	rte->alias = makeAlias(fallback_alias(relid, breaker), NIL);
+	entry->alias = makeAlias(fallback_alias(relid, breaker), NIL);
 	rel->fdwroutine = NULL;
 	rel->serverid = InvalidOid;
 	rel->indexlist = NIL;
@@ -477,17 +479,15 @@ relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 }
 
 static PlannedStmt *
-call_planner(Query *parse, const char *query_string, int cursorOptions,
-			 ParamListInfo boundParams)
+call_planner(RSL_PLANNER_PARAMS)
 {
 	if (prev_planner_hook)
-		return prev_planner_hook(parse, query_string, cursorOptions, boundParams);
-	return standard_planner(parse, query_string, cursorOptions, boundParams);
+		return prev_planner_hook(RSL_PLANNER_ARGS);
+	return standard_planner(RSL_PLANNER_ARGS);
 }
 
 static PlannedStmt *
-plan_with_fallbacks(Query *parse, const char *query_string, int cursorOptions,
-					ParamListInfo boundParams)
+plan_with_fallbacks(RSL_PLANNER_PARAMS)
 {
 	planning	mine = {.outer = current_planning};
 	PlannedStmt *result;
@@ -496,7 +496,7 @@ plan_with_fallbacks(Query *parse, const char *query_string, int cursorOptions,
 	{
 		/* a query planned within another one has nothing to do with that */
 		if (likely(current_planning == NULL))
-			return call_planner(parse, query_string, cursorOptions, boundParams);
+			return call_planner(RSL_PLANNER_ARGS);
 		current_planning = NULL;
 	}
 	else
@@ -507,7 +507,7 @@ plan_with_fallbacks(Query *parse, const char *query_string, int cursorOptions,
 
 	PG_TRY();
 	{
-		result = call_planner(parse, query_string, cursorOptions, boundParams);
+		result = call_planner(RSL_PLANNER_ARGS);
 	}
 	PG_FINALLY();
 	{
@@ -525,6 +525,6 @@ rsl_fallback_init(void)
 {
 	prev_planner_hook = planner_hook;
 	planner_hook = plan_with_fallbacks;
-	prev_get_relation_info_hook = get_relation_info_hook;
-	get_relation_info_hook = relation_info;
+	prev_relation_hook = rsl_relation_hook;
+	rsl_relation_hook = relation_info;
 }

@@ -279,8 +279,7 @@ may_be_empty(ForeignScanState *node, guarded_scan *scan)
 		return !contain_agg_clause((Node *) plan->fdw_scan_tlist);
 
 	/* a row of a table that is to be changed or locked */
-	if (list_member_int(estate->es_plannedstmt->resultRelations,
-						plan->scan.scanrelid))
+	if (rsl_is_result_relation(estate->es_plannedstmt, plan->scan.scanrelid))
 		return false;
 	return estate->es_rowmarks == NULL ||
 		plan->scan.scanrelid > estate->es_range_table_size ||

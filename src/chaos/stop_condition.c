@@ -132,7 +132,7 @@ read_condition(const rsl_experiment_policy *policy)
 	if (relation == NULL)
 		return NULL;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while (condition == NULL && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		TupleDesc	desc = RelationGetDescr(relation);

@@ -174,8 +174,8 @@ of_utility(const rsl_statement *statement, Node *node)
 			return append_name(NIL, ((RuleStmt *) node)->relation);
 		case T_ReindexStmt:
 			return append_name(NIL, ((ReindexStmt *) node)->relation);
-		case T_ClusterStmt:
-			return append_name(NIL, ((ClusterStmt *) node)->relation);
+		case RSL_T_ClusterStmt:
+			return append_name(NIL, rsl_clustered_relation(node));
 		case T_VacuumStmt:
 			return of_vacuum((VacuumStmt *) node);
 		case T_DropStmt:

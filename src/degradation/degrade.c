@@ -316,16 +316,15 @@ before_planning(void)
 }
 
 static PlannedStmt *
-plan_degraded(Query *parse, const char *query_string, int cursorOptions,
-			  ParamListInfo boundParams)
+plan_degraded(RSL_PLANNER_PARAMS)
 {
 	if (unlikely(rsl_degradation_matters()) && !rsl_degradation_decided &&
 		rsl_me != NULL)
 		before_planning();
 
 	if (prev_planner_hook)
-		return prev_planner_hook(parse, query_string, cursorOptions, boundParams);
-	return standard_planner(parse, query_string, cursorOptions, boundParams);
+		return prev_planner_hook(RSL_PLANNER_ARGS);
+	return standard_planner(RSL_PLANNER_ARGS);
 }
 
 /* Back to before our settings: judge what comes after the savepoint anew. */

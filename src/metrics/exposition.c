@@ -19,6 +19,7 @@
 #include "shared/text.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(prometheus_metrics);
 PG_FUNCTION_INFO_V1(metric_rows);
@@ -149,19 +150,19 @@ set_name(JsonbValue *json, const char *name)
 static Datum
 labels_of(const rsl_metric *metric)
 {
-	JsonbParseState *state = NULL;
+	rsl_jsonb_builder builder = {0};
 	JsonbValue	json;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	rsl_jsonb_push(&builder, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < metric->nlabels; i++)
 	{
 		set_name(&json, metric->labels[i]);
-		pushJsonbValue(&state, WJB_KEY, &json);
+		rsl_jsonb_push(&builder, WJB_KEY, &json);
 		set_name(&json, metric->values[i]);
-		pushJsonbValue(&state, WJB_VALUE, &json);
+		rsl_jsonb_push(&builder, WJB_VALUE, &json);
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT,
-														   NULL)));
+	rsl_jsonb_push(&builder, WJB_END_OBJECT, NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(builder.result));
 }
 
 typedef struct metric_table

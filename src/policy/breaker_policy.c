@@ -216,7 +216,7 @@ rsl_read_breakers(rsl_breaker_set *set)
 
 	relation = table_open(relid, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		rsl_breaker_policy *policy;

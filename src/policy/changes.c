@@ -33,6 +33,7 @@
 #include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 /* What this transaction has to publish when it commits. */
 static bool definitions_changed = false;

@@ -58,7 +58,7 @@ read_dependents(const char *relname, int name_column, int on_column)
 		return NIL;
 	relation = table_open(relid, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		dependent  *row = palloc0(sizeof(dependent));

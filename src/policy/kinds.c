@@ -48,7 +48,7 @@ rsl_read_set(const rsl_kind *kind, rsl_definition_set *set)
 
 	relation = table_open(relid, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		char	   *policy;

@@ -76,7 +76,7 @@ rsl_command_of(const PlannedStmt *stmt)
 		case T_DoStmt:
 			return RSL_COMMAND_CALL;
 		case T_VacuumStmt:		/* and ANALYZE */
-		case T_ClusterStmt:
+		case RSL_T_ClusterStmt:
 		case T_ReindexStmt:
 		case T_CheckPointStmt:
 		case T_RefreshMatViewStmt:

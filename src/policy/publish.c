@@ -147,7 +147,7 @@ rsl_read_definitions(rsl_publication *publication, Oid relid)
 {
 	Relation	relation = table_open(relid, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	TableScanDesc scan = rsl_table_beginscan(relation, snapshot);
 	HeapTuple	tuple;
 	int			room = 0;
 

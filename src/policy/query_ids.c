@@ -47,7 +47,7 @@ rsl_want_query_ids(uint32 who, bool wanted)
 }
 
 static void
-post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+post_parse_analyze(ParseState *pstate, Query *query, rsl_jumble_state *jstate)
 {
 	if (unlikely(rsl_query_ids_wanted()) && query->queryId == 0 &&
 		rsl_may_compute_query_id())

@@ -110,7 +110,7 @@ rsl_read_runaway_rules(rsl_runaway_set *set)
 
 	relation = table_open(relid, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		if (set->npolicies == room)

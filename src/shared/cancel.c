@@ -110,7 +110,7 @@ static void
 handle_cancel(SIGNAL_ARGS)
 {
 	others_cancel = true;
-	StatementCancelHandler(postgres_signal_arg);
+	StatementCancelHandler(RSL_SIGNAL_PASSED_ON);
 }
 
 /* What happens to the error of a request with this reason. */

@@ -395,7 +395,7 @@ emit_log(ErrorData *edata)
 		 edata->sqlerrcode == ERRCODE_BREAKER_OPEN))
 	{
 		rsl_refusal_unlogged = false;
-		if (log_min_messages > DEBUG1)
+		if (rsl_log_min_messages() > DEBUG1)
 			edata->output_to_server = false;
 	}
 	if (rsl_me != NULL && edata->elevel >= ERROR && rsl_chaos_armed())

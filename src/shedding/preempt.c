@@ -24,6 +24,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "core/token_bucket.h"
 #include "fmgr.h"
 #include "funcapi.h"

@@ -76,9 +76,9 @@ static void
 handle_sigterm(SIGNAL_ARGS)
 {
 	if (at_rest)
-		SignalHandlerForShutdownRequest(postgres_signal_arg);
+		SignalHandlerForShutdownRequest(RSL_SIGNAL_PASSED_ON);
 	else
-		die(postgres_signal_arg);
+		die(RSL_SIGNAL_PASSED_ON);
 }
 
 /* Ended in the middle of a run for somebody else's sake: it does not count. */
@@ -113,7 +113,7 @@ read_query(const rsl_check_policy *policy, char **query)
 	if (relation == NULL)
 		return false;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
+	scan = rsl_table_beginscan(relation, snapshot);
 	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		TupleDesc	desc = RelationGetDescr(relation);

@@ -23,6 +23,7 @@
 #include "lib/stringinfo.h"
 #include "shared/events.h"
 #include "shared/pool.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "worker/event_log.h"
 
