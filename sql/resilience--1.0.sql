@@ -55,11 +55,16 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.bulkhead_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.bulkhead_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.bulkhead_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.bulkhead_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
--- logical replication and restores write as "replica", too
+-- logical replication and restores write as "replica", too; the former row by
+-- row, without what is for each statement
 ALTER TABLE resilience.bulkhead_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.bulkhead_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.bulkhead_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_bulkhead(
 	name text,
@@ -340,10 +345,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.breaker_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.breaker_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.breaker_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.breaker_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.breaker_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.breaker_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.breaker_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.breaker_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_breaker(
 	name text,
@@ -862,10 +871,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.runaway_rule_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.runaway_rule_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.runaway_rule_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.runaway_rule_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.runaway_rule_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.runaway_rule_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.runaway_rule_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.runaway_rule_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_runaway_rule(
 	name text,
@@ -1081,10 +1094,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.health_check_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.health_check_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.health_check_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.health_check_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.health_check_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.health_check_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.health_check_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.health_check_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_health_check(
 	name text,
@@ -1248,10 +1265,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.feature_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.feature_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.feature_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.feature_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.feature_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.feature_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.feature_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.feature_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_feature(
 	name text,
@@ -1413,10 +1434,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.degradation_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.degradation_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.degradation_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.degradation_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.degradation_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.degradation_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.degradation_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.degradation_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_degradation(
 	name text,
@@ -1528,10 +1553,14 @@ CREATE TRIGGER check_row
 	BEFORE INSERT OR UPDATE ON resilience.experiment_definitions
 	FOR EACH ROW EXECUTE FUNCTION resilience.experiment_definitions_check();
 CREATE TRIGGER publish_rows
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON resilience.experiment_definitions
+	AFTER INSERT OR UPDATE OR DELETE ON resilience.experiment_definitions
+	FOR EACH ROW EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
+CREATE TRIGGER publish_truncate
+	AFTER TRUNCATE ON resilience.experiment_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION resilience.bulkhead_definitions_changed();
 ALTER TABLE resilience.experiment_definitions ENABLE ALWAYS TRIGGER check_row;
 ALTER TABLE resilience.experiment_definitions ENABLE ALWAYS TRIGGER publish_rows;
+ALTER TABLE resilience.experiment_definitions ENABLE ALWAYS TRIGGER publish_truncate;
 
 CREATE FUNCTION resilience.create_experiment(
 	name text,

@@ -188,9 +188,10 @@ PG_FUNCTION_INFO_V1(bulkhead_definitions_changed);
 /*
  * bulkhead_definitions_changed() returns trigger
  *
- * AFTER each statement on a table of definitions: publish when this
- * transaction commits.  Harmless in a restore into a server that has not
- * preloaded the library.
+ * AFTER each row of a table of definitions, and TRUNCATE: publish when this
+ * transaction commits.  Not for each statement: logical replication fires
+ * such triggers for TRUNCATE only.  Harmless in a restore into a server that
+ * has not preloaded the library.
  */
 Datum
 bulkhead_definitions_changed(PG_FUNCTION_ARGS)
@@ -417,6 +418,7 @@ is_definitions_trigger(Oid trigger)
 
 		if (OidIsValid(relid) &&
 			(trigger == get_trigger_oid(relid, "publish_rows", true) ||
+			 trigger == get_trigger_oid(relid, "publish_truncate", true) ||
 			 trigger == get_trigger_oid(relid, "check_row", true)))
 			return true;
 	}
