@@ -6,6 +6,7 @@
 #                             server with shared_preload_libraries = 'resilience'
 #   make unit                 the unit tests of src/core alone
 #   make demo, make bench     see README.md
+#   make hardening            the campaigns of docs/hardening.md: a night
 #   make deb-check            build the Debian packages in a copy, and try them
 #   make format               pgindent; format-check tells, changes nothing
 #
@@ -37,7 +38,7 @@ MICROHTTPD := $(shell printf '\043include <microhttpd.h>\n\043if MHD_VERSION < 0
 endif
 ifeq ($(MICROHTTPD),yes)
 PG_CPPFLAGS += -DRSL_HAVE_MICROHTTPD
-else ifneq ($(filter-out unit demo bench deb-check check clean format format-check,$(or $(MAKECMDGOALS),all)),)
+else ifneq ($(filter-out unit demo bench hardening deb-check check clean format format-check,$(or $(MAKECMDGOALS),all)),)
 $(info without the health endpoint: it needs libmicrohttpd-dev 0.9.71 or newer)
 endif
 
@@ -95,7 +96,7 @@ endif
 $(OBJS): $(wildcard src/*.h src/*/*.h) Makefile .build-id
 endif
 
-.PHONY: unit demo bench deb-check format format-check
+.PHONY: unit demo bench hardening deb-check format format-check
 
 unit:
 	@test/unit.sh
@@ -108,6 +109,10 @@ demo:
 bench:
 	@test/setup.sh bench
 	@bash test/bench/bench.sh
+
+hardening:
+	@test/setup.sh check
+	@test/hardening/run.sh $(CAMPAIGNS)
 
 deb-check:
 	@test/setup.sh packaging
