@@ -12,7 +12,7 @@ use ResilienceTest;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $node = preloaded_node('source', roles => [qw(app granted "odd ""role")]);
+my $node = preloaded_node('source', roles => [ 'app', 'granted', '"odd ""role"' ]);
 limit_seconds(240);
 my $mon = monitor($node);
 $mon->ok('CREATE DATABASE db');
@@ -105,7 +105,7 @@ $node->command_ok([ 'pg_dump', '-f', "$dir/plain", $node->connstr('db') ], 'pg_d
 $node->command_ok([ 'pg_dump', '--data-only', '-t', 'resilience.health_check_definitions', '-e', 'resilience', '-f', "$dir/data", $node->connstr('db') ], 'pg_dump, data only');
 $node->command_ok([ 'pg_dump', '--inserts', '-f', "$dir/inserts", $node->connstr('db') ], 'pg_dump, inserts');
 
-my $target = preloaded_node('target', roles => [qw(app granted "odd ""role")]);
+my $target = preloaded_node('target', roles => [ 'app', 'granted', '"odd ""role"' ]);
 limit_seconds(240);
 for my $format (qw(custom plain inserts data))
 {
