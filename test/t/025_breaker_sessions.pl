@@ -32,7 +32,7 @@ $s->ok($_) for (
 	'CREATE FOREIGN TABLE bad (id int) SERVER far',
 	'CREATE FOREIGN TABLE late (id int, v text) SERVER far',
 	q{SELECT resilience.create_breaker('b', 'far', probe => false, max_failures => 5, reset_timeout => '300 ms', jitter => 0,
-		backoff_factor => 2, half_open_calls => 3, success_threshold => 3)});
+		backoff_factor => 2, half_open_calls => 3, success_threshold => 3, slow_call_duration => '1 min')});
 
 sub state { return breaker($mon, 'b', qw(state)) }
 
