@@ -305,16 +305,21 @@ if wanted tap && [ ${#tap[@]} -gt 0 ]; then
 			prove --timer -j "$jobs" -I "$pgtest/perl" -I "$work/tree" "$@"
 	}
 
-	# A plan that was not kept is a failed test; one that skips everything
-	# ("1..0 # SKIP") is none at all.
+	# A plan that was not kept is a failed test, and so is a bad exit status
+	# (prove tells of it in its summary: a test that dies early says "1..0 #
+	# SKIP" before); one that skips everything is none at all.
 	count_tap() # TEST
 	{
-		awk '
+		local log=$work/tap.log bad=
+
+		! grep -qF "$1 .." "$work/tap_again.log" 2>/dev/null || log=$work/tap_again.log
+		! grep -q "^$1 .*(Wstat: [1-9]" "$log" || bad=yes
+		awk -v bad="$bad" '
 			/^ok/ && !/# skip/ { good++ }
 			/^ok/ { n++ }
 			/^not ok/ { n++; if (/# TODO/) good++; else wrong++ }
 			/^1\.\.[0-9]/ { plan = substr($1, 4) + 0; planned = 1 }
-			END { if (!wrong && (!planned || plan != n)) wrong++; print good + 0, wrong + 0 }
+			END { if (!wrong && (bad || !planned || plan != n)) wrong++; print good + 0, wrong + 0 }
 		' "$work/raw/$1" 2>/dev/null || echo 0 1
 	}
 
