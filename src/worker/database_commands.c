@@ -19,6 +19,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -91,6 +92,23 @@ concerned_database(Node *parsetree, bool *as_template)
 	}
 }
 
+/* have_createdb_privilege() is exported by the newest minor releases only. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return may;
+}
+
 /* May the current user do it at all?  Not quite, if in doubt. */
 static bool
 may_do(Oid database, bool as_template)
@@ -107,7 +125,7 @@ may_do(Oid database, bool as_template)
 		return false;
 	may = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 	ReleaseSysCache(tuple);
-	return may && have_createdb_privilege();
+	return may && may_create_databases();
 }
 
 static void
