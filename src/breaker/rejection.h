@@ -10,8 +10,8 @@
 
 #include "shared/breakers.h"
 
-RSL_NORETURN RSL_NORETURN extern void rsl_raise_rejection(int breaker,
-														  rsl_admittance admittance,
-														  const char *phase);
+RSL_NORETURN extern void rsl_raise_rejection(int breaker,
+											 rsl_admittance admittance,
+											 const char *phase);
 
 #endif							/* RSL_BREAKER_REJECTION_H */
