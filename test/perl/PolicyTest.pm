@@ -77,13 +77,14 @@ our %behaviour = (
 	second => 'COPY ok, door open, breaker ok, far 08R01, big query ok, feature t,'
 	  . ' known: another check, another degradation, another experiment');
 
-# In a database that is empty; "objects" => 0 if it has what they name.
+# In a database that is empty; "objects" => 0 if it has what they name, "begin"
+# => 0 to end a transaction that has begun.
 sub create_policies
 {
 	my ($mon, %params) = @_;
 
 	$mon->ok($_) for ($params{objects} // 1) ? @policy_objects : ();
-	$mon->ok(join(';', 'BEGIN', @policies, 'COMMIT'));
+	$mon->ok(join(';', ($params{begin} // 1) ? 'BEGIN' : (), @policies, 'COMMIT'));
 	return;
 }
 
