@@ -174,7 +174,9 @@ is(breaker($mon, 'b', qw(calls_in_flight)), 5, 'altered: calls go on');
 $mon->ok(q{SELECT resilience.drop_breaker('b'); SELECT resilience.create_breaker('b', 'far', probe => false, max_failures => 1000)});
 is(breaker($mon, 'b', qw(calls_in_flight)), 5, 'dropped and made again in one transaction is altered');
 $mon->ok(q{SELECT resilience.drop_breaker('b')});
-$mon->ok(q{SELECT resilience.create_breaker('b', 'far', probe => false, max_failures => 1000)});
+# the rate is out of play, too: three failures to at most five successes are
+# half of them for a moment
+$mon->ok(q{SELECT resilience.create_breaker('b', 'far', probe => false, max_failures => 1000, minimum_calls => 1000)});
 is(breaker($mon, 'b', qw(calls_in_flight)), 0, 'a new one knows nothing of them');
 $keeper->ok('SELECT pg_advisory_unlock(1)');
 $_->result for @sessions[0 .. 4];
