@@ -8,20 +8,21 @@
  * Where things are:
  *
  *	core/		algorithms in plain C, without the backend
- *	shared/		shared memory: layout, pools of slots, sessions, snapshot file
- *	policy/		settings; from tables to shared memory; what matches whom
+ *	shared/		settings; shared memory: layout, pools of slots, sessions
+ *	policy/		from tables to shared memory; what matches whom
  *	bulkhead/	connection bulkheads; SQL functions and views of bulkheads
  *	shedding/	admission of transactions; hooks; views of the load
  *	breaker/	circuit breakers: guarded calls, foreign data wrappers
  *	retry/		retries with a budget
  *	degradation/	features, the dimmer, degradations
- *	health/		kinds of checks, components, the endpoint and its page
+ *	health/		kinds of checks, components of the server's health
  *	chaos/		experiments: faults, their control, their report
  *	metrics/	figures for monitoring systems
+ *	endpoint/	the HTTP endpoint: health, metrics, status page
  *	worker/		background workers
  *
  * Hooks and SQL call patterns, patterns call policy, policy calls shared,
- * shared calls core; never the other way.
+ * shared calls core; never the other way.  See docs/architecture.md.
  *
  * Copyright (c) 2026, resilience contributors
  *
@@ -37,8 +38,9 @@
 #include "fmgr.h"
 #include "policy/publish.h"
 #include "policy/query_ids.h"
-#include "policy/settings.h"
+#include "policy/snapshot_file.h"
 #include "shared/layout.h"
+#include "shared/settings.h"
 #include "shedding/hooks.h"
 #include "shedding/preempt.h"
 #include "shedding/runaway.h"
@@ -67,7 +69,7 @@ _PG_init(void)
 	if (IsBinaryUpgrade)
 		return;
 
-	rsl_shmem_init();
+	rsl_shmem_init(rsl_snapshot_load);
 	rsl_publish_init();
 	rsl_query_ids_init();
 	rsl_connection_init();

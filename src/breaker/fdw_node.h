@@ -16,8 +16,8 @@
 #include "breaker/guard.h"
 #include "breaker/servers.h"
 #include "nodes/execnodes.h"
-#include "policy/settings.h"
 #include "shared/experiments.h"
+#include "shared/settings.h"
 
 /*
  * A node of a plan, or a result relation, that belongs to a guarded server.

@@ -21,7 +21,7 @@
 #include "policy/definitions.h"
 #include "policy/dependencies.h"
 #include "policy/publish.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/rel.h"

@@ -27,12 +27,12 @@
 #include "bulkhead/budget.h"
 #include "core/arrival_rate.h"
 #include "policy/match.h"
-#include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/errcodes.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
 #include "shared/session.h"
+#include "shared/settings.h"
 
 /* Why a transaction is not let in. */
 typedef enum budget_reason

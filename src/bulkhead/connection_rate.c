@@ -21,9 +21,9 @@
 #include "bulkhead/connection_rate.h"
 #include "core/arrival_rate.h"
 #include "libpq/libpq.h"
-#include "policy/settings.h"
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
+#include "shared/settings.h"
 #include "storage/latch.h"
 
 /* what a client is told that a rate of 0 keeps out */

@@ -19,7 +19,7 @@
 #include "policy/match.h"
 #include "policy/publish.h"
 #include "policy/query_ids.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"

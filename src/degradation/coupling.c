@@ -30,12 +30,12 @@
 
 #include "degradation/coupling.h"
 #include "health/components.h"
-#include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/health.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

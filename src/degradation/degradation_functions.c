@@ -17,7 +17,7 @@
 #include "policy/definitions.h"
 #include "policy/degradable.h"
 #include "policy/feature_policy.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"

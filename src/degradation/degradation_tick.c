@@ -18,10 +18,10 @@
 
 #include "degradation/degrade.h"
 #include "health/components.h"
-#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/timestamp.h"
 
 /* it is over after so many looks in a row without the state */

@@ -34,10 +34,10 @@
 #include <math.h>
 
 #include "degradation/dimmer_tick.h"
-#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

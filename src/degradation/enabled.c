@@ -25,9 +25,9 @@
 #include "degradation/enabled.h"
 #include "fmgr.h"
 #include "policy/match.h"
-#include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/session.h"
+#include "shared/settings.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(feature_enabled);

@@ -22,7 +22,7 @@
 #include "policy/dependencies.h"
 #include "policy/feature_policy.h"
 #include "policy/health_policy.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/rel.h"

@@ -12,8 +12,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "health/kinds.h"
-#include "policy/settings.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 

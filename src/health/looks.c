@@ -14,12 +14,12 @@
 #include "core/breaker_state.h"
 #include "core/health_state.h"
 #include "health/looks.h"
-#include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/endpoint.h"
 #include "shared/features.h"
 #include "shared/pool.h"
 #include "shared/runaway.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "utils/elog.h"
 

@@ -18,10 +18,10 @@
 #include "compat.h"
 
 #include "health/looks.h"
-#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/measures.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "shared/statistics.h"
 #include "utils/timestamp.h"
 

@@ -8,11 +8,11 @@
 #include "compat.h"
 
 #include "metrics/collector.h"
-#include "policy/settings.h"
 #include "shared/health.h"
 #include "shared/measures.h"
 #include "shared/pool.h"
 #include "shared/retry_budget.h"
+#include "shared/settings.h"
 #include "shared/statistics.h"
 #include "utils/builtins.h"
 

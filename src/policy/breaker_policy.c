@@ -19,7 +19,7 @@
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
 #include "policy/probe.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"

@@ -9,7 +9,7 @@
 
 #include "policy/feature_policy.h"
 #include "policy/publish.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 

@@ -7,8 +7,8 @@
  */
 #include "compat.h"
 
-#include "policy/settings.h"
 #include "shared/arrivals.h"
+#include "shared/settings.h"
 
 StaticAssertDecl(sizeof(((rsl_history_identity *) 0)->address) ==
 				 sizeof(rsl_address), "addresses are copied as memory");

@@ -12,11 +12,11 @@
 
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
-#include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/events.h"
 #include "shared/measures.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 

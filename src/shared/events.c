@@ -15,8 +15,8 @@
 #include "common/hashfn.h"
 #include "core/event_detail.h"
 #include "mb/pg_wchar.h"
-#include "policy/settings.h"
 #include "shared/events.h"
+#include "shared/settings.h"
 #include "utils/timestamp.h"
 
 rsl_events_shared *rsl_events = NULL;

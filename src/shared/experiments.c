@@ -8,12 +8,12 @@
 #include "compat.h"
 
 #include "miscadmin.h"
-#include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/events.h"
 #include "shared/experiments.h"
 #include "shared/health.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/timestamp.h"
 
 rsl_experiments_shared *rsl_experiments = NULL;

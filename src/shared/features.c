@@ -8,11 +8,11 @@
 #include "compat.h"
 
 #include "client_port.h"
-#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/features.h"
 #include "shared/measures.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "utils/timestamp.h"
 
 rsl_features_shared *rsl_features = NULL;

@@ -7,9 +7,9 @@
  */
 #include "compat.h"
 
-#include "policy/settings.h"
 #include "shared/health.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 
 rsl_health_shared *rsl_health = NULL;
 

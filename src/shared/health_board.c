@@ -7,9 +7,9 @@
  */
 #include "compat.h"
 
-#include "policy/settings.h"
 #include "shared/breakers.h"
 #include "shared/health_board.h"
+#include "shared/settings.h"
 
 StaticAssertDecl(sizeof(rsl_sample) == 32, "samples take 4 kB");
 

@@ -595,7 +595,7 @@ extern LWLockPadded *rsl_locks;
 #define RSL_FIXED_LOCKS			7	/* before those of pools; the server's is
 									 * the last of them */
 
-extern void rsl_shmem_init(void);
+extern void rsl_shmem_init(void (*load) (void));
 extern void rsl_require_shmem(void);
 
 static inline rsl_pool *

@@ -14,9 +14,9 @@
  */
 #include "compat.h"
 
-#include "policy/settings.h"
 #include "shared/events.h"
 #include "shared/runaway.h"
+#include "shared/settings.h"
 #include "utils/timestamp.h"
 
 rsl_runaway_shared *rsl_runaway = NULL;

@@ -8,7 +8,6 @@
 #include "compat.h"
 
 #include "core/token_bucket.h"
-#include "policy/settings.h"
 #include "shared/arrivals.h"
 #include "shared/breakers.h"
 #include "shared/budget.h"
@@ -23,7 +22,7 @@
 #include "shared/overload.h"
 #include "shared/retry_budget.h"
 #include "shared/runaway.h"
-#include "shared/snapshot_file.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -39,6 +38,7 @@ LWLockPadded *rsl_locks = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+static void (*load_policies) (void) = NULL;
 
 #define PHYSICAL_BULKHEADS	(rsl_max_bulkheads + RSL_DRAINING_BULKHEADS)
 #define BITMAP_WORDS		((PHYSICAL_BULKHEADS + 31) / 32)
@@ -275,7 +275,7 @@ shmem_fill(void)
 
 	/* limits hold from the first connection, also after a crash */
 	rsl_publish_settings();
-	rsl_snapshot_load();
+	load_policies();
 }
 
 static void
@@ -317,10 +317,14 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Called by _PG_init() when the library is being preloaded. */
+/*
+ * Called by _PG_init() when the library is being preloaded.  "load" publishes
+ * what was in force when the server went down.
+ */
 void
-rsl_shmem_init(void)
+rsl_shmem_init(void (*load) (void))
 {
+	load_policies = load;
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;

@@ -16,8 +16,8 @@
 #include "compat.h"
 
 #include "core/limit_controller.h"
-#include "policy/settings.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "shedding/adaptive.h"
 
 /* the limit counts as reached if this share of one session waits on average */

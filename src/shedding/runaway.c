@@ -17,10 +17,10 @@
 
 #include "policy/match.h"
 #include "policy/runaway_policy.h"
-#include "policy/settings.h"
 #include "port/pg_bitutils.h"
 #include "shared/cancel.h"
 #include "shared/refusal_log.h"
+#include "shared/settings.h"
 #include "shedding/admission.h"
 #include "shedding/runaway.h"
 #include "utils/memutils.h"

@@ -17,7 +17,7 @@
 #include "policy/definitions.h"
 #include "policy/query_ids.h"
 #include "policy/runaway_policy.h"
-#include "policy/settings.h"
+#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/rel.h"

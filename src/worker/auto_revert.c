@@ -19,10 +19,10 @@
 
 #include "core/sliding_window.h"
 #include "policy/publish.h"
-#include "policy/settings.h"
 #include "shared/compartments.h"
 #include "shared/pool.h"
 #include "shared/session.h"
+#include "shared/settings.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/auto_revert.h"

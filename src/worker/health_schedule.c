@@ -27,11 +27,11 @@
 
 #include "access/xlog.h"
 #include "chaos/stop_condition.h"
-#include "policy/settings.h"
 #include "postmaster/bgworker.h"
 #include "shared/check_runs.h"
 #include "shared/events.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

@@ -22,11 +22,11 @@
  */
 #include "compat.h"
 
-#include "policy/settings.h"
 #include "shared/compartments.h"
 #include "shared/events.h"
 #include "shared/measures.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

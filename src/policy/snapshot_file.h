@@ -5,10 +5,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_SHARED_SNAPSHOT_FILE_H
-#define RSL_SHARED_SNAPSHOT_FILE_H
+#ifndef RSL_POLICY_SNAPSHOT_FILE_H
+#define RSL_POLICY_SNAPSHOT_FILE_H
 
 extern void rsl_snapshot_load(void);
 extern void rsl_snapshot_save(void);
 
-#endif							/* RSL_SHARED_SNAPSHOT_FILE_H */
+#endif							/* RSL_POLICY_SNAPSHOT_FILE_H */

@@ -17,11 +17,11 @@
 #include "core/arrival_history.h"
 #include "core/limit_controller.h"
 #include "core/listen_address.h"
-#include "policy/settings.h"
 #include "shared/cancel.h"
 #include "shared/experiments.h"
 #include "shared/cores.h"
 #include "shared/runaway.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "utils/guc.h"
 

@@ -23,9 +23,9 @@
 
 #include "common/file_perm.h"
 #include "policy/publish.h"
+#include "policy/snapshot_file.h"
 #include "port/pg_crc32c.h"
 #include "shared/layout.h"
-#include "shared/snapshot_file.h"
 #include "storage/fd.h"
 
 #define SNAPSHOT_FILE		"resilience.snapshot"

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_HEALTH_LISTEN_SOCKET_H
-#define RSL_HEALTH_LISTEN_SOCKET_H
+#ifndef RSL_ENDPOINT_LISTEN_SOCKET_H
+#define RSL_ENDPOINT_LISTEN_SOCKET_H
 
 #include "core/listen_address.h"
 
@@ -16,4 +16,4 @@ extern int	rsl_listen_open(const rsl_listen_address *address);
 /* The socket was closed: remove its file, unless it is another's by now. */
 extern void rsl_listen_forget(void);
 
-#endif							/* RSL_HEALTH_LISTEN_SOCKET_H */
+#endif							/* RSL_ENDPOINT_LISTEN_SOCKET_H */

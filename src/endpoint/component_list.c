@@ -7,7 +7,7 @@
  */
 #include "compat.h"
 
-#include "health/component_list.h"
+#include "endpoint/component_list.h"
 
 static void
 append(const rsl_component *component, void *arg)

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_HEALTH_STATUS_PAGE_H
-#define RSL_HEALTH_STATUS_PAGE_H
+#ifndef RSL_ENDPOINT_STATUS_PAGE_H
+#define RSL_ENDPOINT_STATUS_PAGE_H
 
 #include "compat.h"
 
@@ -24,4 +24,4 @@ extern const char *rsl_status_policy(void);
 extern void rsl_status_begin(StringInfo out, const char *title);
 extern void rsl_status_end(StringInfo out);
 
-#endif							/* RSL_HEALTH_STATUS_PAGE_H */
+#endif							/* RSL_ENDPOINT_STATUS_PAGE_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_HEALTH_COMPONENT_LIST_H
-#define RSL_HEALTH_COMPONENT_LIST_H
+#ifndef RSL_ENDPOINT_COMPONENT_LIST_H
+#define RSL_ENDPOINT_COMPONENT_LIST_H
 
 #include "health/components.h"
 
@@ -20,4 +20,4 @@ typedef struct rsl_component_list
 /* In the current memory context.  In the order of the view "health". */
 extern void rsl_component_list_make(rsl_component_list *list);
 
-#endif							/* RSL_HEALTH_COMPONENT_LIST_H */
+#endif							/* RSL_ENDPOINT_COMPONENT_LIST_H */

@@ -16,14 +16,14 @@
  */
 #include "compat.h"
 
-#include "health/endpoint.h"
-#include "health/http_server.h"
-#include "health/listen_socket.h"
-#include "policy/settings.h"
+#include "endpoint/endpoint.h"
+#include "endpoint/http_server.h"
+#include "endpoint/listen_socket.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/endpoint.h"
 #include "shared/pool.h"
+#include "shared/settings.h"
 #include "shared/workers.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"

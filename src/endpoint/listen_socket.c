@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "health/listen_socket.h"
+#include "endpoint/listen_socket.h"
 #include "utils/guc.h"
 
 /* as many as a burst of checks may bring before they are served */

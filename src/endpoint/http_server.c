@@ -20,7 +20,7 @@
  */
 #include "compat.h"
 
-#include "health/http_server.h"
+#include "endpoint/http_server.h"
 
 #ifdef RSL_HAVE_MICROHTTPD
 

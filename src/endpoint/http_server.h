@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_HEALTH_HTTP_SERVER_H
-#define RSL_HEALTH_HTTP_SERVER_H
+#ifndef RSL_ENDPOINT_HTTP_SERVER_H
+#define RSL_ENDPOINT_HTTP_SERVER_H
 
 #include "compat.h"
 
@@ -54,4 +54,4 @@ extern int	rsl_http_epoll(void);
  */
 extern long rsl_http_run(void);
 
-#endif							/* RSL_HEALTH_HTTP_SERVER_H */
+#endif							/* RSL_ENDPOINT_HTTP_SERVER_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_HEALTH_ENDPOINT_H
-#define RSL_HEALTH_ENDPOINT_H
+#ifndef RSL_ENDPOINT_ENDPOINT_H
+#define RSL_ENDPOINT_ENDPOINT_H
 
 #include "compat.h"
 
@@ -15,4 +15,4 @@ extern void rsl_keep_endpoint(void);
 
 extern PGDLLEXPORT void rsl_endpoint_main(Datum arg);
 
-#endif							/* RSL_HEALTH_ENDPOINT_H */
+#endif							/* RSL_ENDPOINT_ENDPOINT_H */

@@ -15,7 +15,7 @@
 #include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
-#include "health/status_page.h"
+#include "endpoint/status_page.h"
 #include "utils/memutils.h"
 
 static const char style[] =

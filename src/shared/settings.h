@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef RSL_POLICY_SETTINGS_H
-#define RSL_POLICY_SETTINGS_H
+#ifndef RSL_SHARED_SETTINGS_H
+#define RSL_SHARED_SETTINGS_H
 
 #include "shared/layout.h"
 
@@ -64,4 +64,4 @@ extern const char *rsl_mode_name(int mode);
 extern int	rsl_parse_priority(const char *name);
 extern int	rsl_parse_mode(const char *name);
 
-#endif							/* RSL_POLICY_SETTINGS_H */
+#endif							/* RSL_SHARED_SETTINGS_H */
