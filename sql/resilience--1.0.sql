@@ -3,6 +3,26 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION resilience" to load this file. \quit
 
+-- The owner of a schema can put functions of his own beside ours, for
+-- superusers to call.
+DO LANGUAGE plpgsql $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_namespace n
+			JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+		WHERE n.nspname OPERATOR(pg_catalog.=) 'resilience' AND NOT r.rolsuper)
+		OR pg_catalog.has_schema_privilege('public', 'resilience', 'CREATE')
+		OR EXISTS (SELECT FROM pg_catalog.pg_proc p
+			WHERE p.pronamespace OPERATOR(pg_catalog.=) 'resilience'::pg_catalog.regnamespace::pg_catalog.oid)
+		OR EXISTS (SELECT FROM pg_catalog.pg_operator o
+			WHERE o.oprnamespace OPERATOR(pg_catalog.=) 'resilience'::pg_catalog.regnamespace::pg_catalog.oid)
+	THEN
+		RAISE invalid_schema_definition USING
+			MESSAGE = 'schema "resilience" is not the extension''s own',
+			DETAIL = 'It has functions or operators, or somebody who is no superuser may create them there.',
+			HINT = 'Drop or rename the schema; CREATE EXTENSION makes a new one.';
+	END IF;
+END $$;
+
 --
 -- Bulkheads
 --
@@ -604,9 +624,9 @@ SELECT f.foreign_table,
 	b.name AS breaker,
 	b.on_open
 FROM resilience.fallback_definitions f
-	JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = f.foreign_table
-	JOIN pg_catalog.pg_foreign_server s ON s.oid = t.ftserver
-	LEFT JOIN resilience.breaker_definitions b ON b.server = s.srvname;
+	JOIN pg_catalog.pg_foreign_table t ON t.ftrelid OPERATOR(pg_catalog.=) f.foreign_table
+	JOIN pg_catalog.pg_foreign_server s ON s.oid OPERATOR(pg_catalog.=) t.ftserver
+	LEFT JOIN resilience.breaker_definitions b ON b.server OPERATOR(pg_catalog.=) s.srvname;
 COMMENT ON VIEW resilience.fallbacks IS
 	'what stands in for foreign tables while the circuit breaker of their server is open';
 
@@ -1798,8 +1818,8 @@ CREATE VIEW resilience.health AS
 	SELECT h.component, h.kind, h.status, h.critical, h.since, h.message,
 		d.datname AS database_name
 	FROM resilience.health_components() h
-		LEFT JOIN pg_catalog.pg_database d ON d.oid = h.database
-	ORDER BY h.kind <> 'server',
+		LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) h.database
+	ORDER BY h.kind OPERATOR(pg_catalog.<>) 'server',
 		pg_catalog.array_position('{unhealthy,unknown,degraded,healthy}', h.status),
 		NOT h.critical, h.kind, h.component;
 COMMENT ON VIEW resilience.health IS

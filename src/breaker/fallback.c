@@ -13,7 +13,9 @@
  *
  * - Partitions and what stands in a function that is inlined turn up later.
  *	 There the relation is exchanged for another one when the planner asks for
- *	 its properties; that works with tables of the same layout only.
+ *	 its properties; that works with tables of the same layout and without row
+ *	 security only, even where that does not concern the present user: the plan
+ *	 may be kept for others.
  *
  * Privileges on the foreign table are checked as ever.  What cannot be
  * replaced (a table to be changed or locked, a query for a system column)
@@ -57,6 +59,8 @@ typedef struct planning
 {
 	struct planning *outer;
 	List	   *originals;		/* RTEs of exchanged relations, to be checked */
+	bool		row_security;	/* of a fallback: the plan is for this user
+								 * only */
 } planning;
 
 static planning *current_planning = NULL;
@@ -339,7 +343,7 @@ is_locked(Query *query, int rtindex)
 }
 
 static void
-replace_in_query(Query *query)
+replace_in_query(Query *query, planning *mine)
 {
 	int			nentries = list_length(query->rtable);
 
@@ -367,6 +371,7 @@ replace_in_query(Query *query)
 								  fallback_alias(rte->relid, breaker));
 		if (subquery == NULL)
 			continue;
+		mine->row_security |= subquery->hasRowSecurity;
 		rsl_rte_becomes_subquery(rte, subquery);
 		pg_atomic_fetch_add_u64(&rsl_breakers[breaker].fallbacks, 1);
 	}
@@ -381,7 +386,7 @@ replace_walker(Node *node, void *context)
 	{
 		/* what is inside first: what we put there needs no second look */
 		query_tree_walker((Query *) node, replace_walker, context, 0);
-		replace_in_query((Query *) node);
+		replace_in_query((Query *) node, context);
 		return false;
 	}
 	return expression_tree_walker(node, replace_walker, context);
@@ -462,7 +467,7 @@ relation_info(RSL_RELATION_HOOK_PARAMS)
 	LockRelationOid(fallback, entry->rellockmode);
 	relkind = get_rel_relkind(fallback);
 	if ((relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW) ||
-		check_enable_rls(fallback, InvalidOid, true) == RLS_ENABLED ||
+		check_enable_rls(fallback, InvalidOid, true) != RLS_NONE ||
 		!same_layout(relid, fallback))
 		return;
 
@@ -501,7 +506,7 @@ plan_with_fallbacks(RSL_PLANNER_PARAMS)
 	}
 	else
 	{
-		(void) replace_walker((Node *) parse, NULL);
+		(void) replace_walker((Node *) parse, &mine);
 		current_planning = &mine;
 	}
 
@@ -516,6 +521,8 @@ plan_with_fallbacks(RSL_PLANNER_PARAMS)
 	PG_END_TRY();
 
 	rsl_check_originals(result, mine.originals);
+	/* the plan cache has seen the query before the fallback was in it */
+	result->dependsOnRole |= mine.row_security;
 	return result;
 }
 

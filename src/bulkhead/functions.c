@@ -226,6 +226,7 @@ bulkhead_definitions_check(PG_FUNCTION_ARGS)
 	TupleDesc	desc = RelationGetDescr(((TriggerData *) fcinfo->context)->tg_relation);
 
 	check_definition(tuple, NULL, desc);
+	rsl_check_row_database(definitions.kind, tuple, desc);
 	rsl_lock_condition_role(definitions.kind, tuple, desc);
 	return PointerGetDatum(tuple);
 }

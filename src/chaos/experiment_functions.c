@@ -455,6 +455,7 @@ experiment_definitions_check(PG_FUNCTION_ARGS)
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
 
 	check_row(tuple, desc);
+	rsl_check_row_database(definitions.kind, tuple, desc);
 	rsl_lock_condition_role(definitions.kind, tuple, desc);
 	rsl_check_owner(definitions.kind, tuple, old, desc, RSL_ECOL_OWNER,
 					RSL_ECOL_STOP_CONDITION);

@@ -8,6 +8,10 @@
  * of a second.  Only a plain "false" lets the experiment go on: true, NULL, no
  * row, an error, a time-out stop it, and so does silence (control_tick.c).
  *
+ * A query may call a function that catches the cancel and goes on.  One worker
+ * at a time evaluates a condition, so that it holds up no more than that one,
+ * and the launcher terminates who has not come back in time.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -27,6 +31,7 @@
 #include "policy/read_query.h"
 #include "shared/events.h"
 #include "shared/pool.h"
+#include "shared/workers.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -36,6 +41,11 @@
 
 #define EVERY_US		INT64CONST(1000000)
 #define TIMEOUT_MS		1000
+
+/* whoever evaluates it for longer was terminated, or will be */
+#define ABANDONED_US	((RSL_HEARTBEAT_LATE_MS + 1000) * INT64CONST(1000))
+
+#define TIMED_OUT		"its stop condition timed out after %d ms"
 
 typedef enum verdict
 {
@@ -61,8 +71,10 @@ static int64
 due_of(rsl_run *run)
 {
 	int64		last = (int64) pg_atomic_read_u64(&run->condition_us);
+	int64		runner = (int64) pg_atomic_read_u64(&run->condition_runner_us);
+	int64		due = last == 0 ? run->condition_since_us : last + EVERY_US;
 
-	return last == 0 ? run->condition_since_us : last + EVERY_US;
+	return runner == 0 ? due : Max(due, runner + ABANDONED_US);
 }
 
 bool
@@ -217,6 +229,18 @@ look(const rsl_experiment_policy *policy, char *reason)
 	return result;
 }
 
+/* Only one of several workers gets it. */
+static bool
+claim(rsl_run *run, int64 now)
+{
+	uint64		runner = pg_atomic_read_u64(&run->condition_runner_us);
+
+	if (runner != 0 && now - (int64) runner < ABANDONED_US)
+		return false;
+	return pg_atomic_compare_exchange_u64(&run->condition_runner_us, &runner,
+										  (uint64) now);
+}
+
 static void
 conclude(int r, uint32 uid, uint32 stop_hash, verdict result, const char *reason)
 {
@@ -225,6 +249,7 @@ conclude(int r, uint32 uid, uint32 stop_hash, verdict result, const char *reason
 	uint32		injections = 0;
 	Oid			database = InvalidOid;
 	char		name[NAMEDATALEN];
+	const char *quotes = strstr(reason, ": ");
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
@@ -248,11 +273,14 @@ conclude(int r, uint32 uid, uint32 stop_hash, verdict result, const char *reason
 	LWLockRelease(rsl_config_lock);
 	if (stopped)
 		rsl_event(RSL_EVENT_EXPERIMENT, database, name, "running", "aborted",
-				  "injections=%u reason=\"%s\"", injections, reason);
+				  "injections=%u reason=\"%.*s\"%s%s%s", injections,
+				  quotes ? (int) (quotes - reason) : (int) strlen(reason), reason,
+				  quotes ? " message=\"" : "", quotes ? quotes + 2 : "",
+				  quotes ? "\"" : "");
 }
 
 static void
-evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
+evaluate(int r, uint32 uid, uint64 claimed, const rsl_experiment_policy *policy)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile verdict result = NOT_NOW;
@@ -262,6 +290,12 @@ evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
 	PG_TRY();
 	{
 		result = look(policy, reason);
+		/* whoever caught the cancel may not pass for a quick one */
+		if (result == GO_ON && rsl_now_us() - started >= TIMEOUT_MS * INT64CONST(1000))
+		{
+			snprintf(reason, sizeof(reason), TIMED_OUT, TIMEOUT_MS);
+			result = STOP;
+		}
 	}
 	PG_CATCH();
 	{
@@ -277,8 +311,7 @@ evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
 		MemoryContextSwitchTo(caller);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 			rsl_now_us() - started >= TIMEOUT_MS * INT64CONST(1000))
-			snprintf(reason, sizeof(reason), "its stop condition timed out after %d ms",
-					 TIMEOUT_MS);
+			snprintf(reason, sizeof(reason), TIMED_OUT, TIMEOUT_MS);
 		else
 			snprintf(reason, sizeof(reason), "its stop condition failed: %s",
 					 error->message ? error->message : "");
@@ -293,6 +326,10 @@ evaluate(int r, uint32 uid, const rsl_experiment_policy *policy)
 	reason[pg_mbcliplen(reason, (int) strlen(reason), RSL_STOP_REASON_LEN - 1)] = '\0';
 	if (result != NOT_NOW)
 		conclude(r, uid, policy->stop_hash, result, rsl_without_quotes(reason));
+
+	/* the run may be another one's by now, and have a claim of its own */
+	pg_atomic_compare_exchange_u64(&rsl_experiments->runs[r].condition_runner_us,
+								   &claimed, 0);
 }
 
 void
@@ -311,7 +348,8 @@ rsl_evaluate_stop_conditions(Oid owner, int64 patience_us)
 		{
 			policy = rsl_experiments->experiments[run->experiment].policy;
 			if (policy.home_database == MyDatabaseId && policy.owner == owner &&
-				now >= due_of(run) + patience_us && now >= tried_us[r] + EVERY_US / 2)
+				now >= due_of(run) + patience_us && now >= tried_us[r] + EVERY_US / 2 &&
+				claim(run, now))
 				uid = pg_atomic_read_u32(&run->uid);
 		}
 		LWLockRelease(rsl_experiments_lock);
@@ -319,6 +357,7 @@ rsl_evaluate_stop_conditions(Oid owner, int64 patience_us)
 		if (uid == 0)
 			continue;
 		tried_us[r] = now;
-		evaluate(r, uid, &policy);
+		rsl_worker_beat(RSL_HEARTBEAT_LATE_MS);
+		evaluate(r, uid, (uint64) now, &policy);
 	}
 }

@@ -27,6 +27,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "degradation/enabled.h"
 #include "degradation/feature_views.h"
@@ -36,10 +37,13 @@
 #include "policy/definitions.h"
 #include "policy/execution.h"
 #include "policy/feature_policy.h"
+#include "policy/read_query.h"
 #include "shared/errcodes.h"
 #include "shared/events.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -88,6 +92,26 @@ count(feature_run *run, pg_atomic_uint64 *counter)
 }
 
 /*
+ * The message of a health check may quote what its owner reads: it is for
+ * those who may see the view.
+ */
+static void
+hide_message(char *reason)
+{
+	static const char prefix[] = "health check \"";
+	char	   *is;
+	char	   *message;
+
+	if (strncmp(reason, prefix, sizeof(prefix) - 1) != 0 ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		return;
+	is = strstr(reason, "\" is ");
+	message = is ? strstr(is, ": ") : NULL;
+	if (message)
+		*message = '\0';
+}
+
+/*
  * What a feature's definition says, and whether this call is served.
  */
 static void
@@ -108,6 +132,7 @@ decide(feature_run *run)
 		rsl_feature_describe(run->feature, &run->description);
 	LWLockRelease(rsl_config_lock);
 
+	hide_message(run->description.reason);
 	(void) rsl_without_quotes(run->description.reason);
 
 	/* it may be on again by now */
@@ -225,8 +250,8 @@ fix_search_path(void)
 }
 
 /*
- * At the definition: can it be run, as far as an analysis can tell?  Errors:
- * those of the analysis.
+ * At the definition: can it be run, as far as an analysis can tell, and does
+ * it mean the same in every session?  Errors: those of the analysis, 22023.
  */
 void
 rsl_fallback_prepare(const char *name, const char *sql)
@@ -237,12 +262,22 @@ rsl_fallback_prepare(const char *name, const char *sql)
 		.arg = unconstify(char *, name)
 	};
 	int			nest_level = fix_search_path();
+	SPIPlanPtr	plan;
+	ListCell   *source;
 
 	error_context_stack = &callback;
 	SPI_connect();
-	if (SPI_prepare(sql, 0, NULL) == NULL)
+	plan = SPI_prepare(sql, 0, NULL);
+	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s",
 			 SPI_result_code_string(SPI_result));
+	foreach(source, SPI_plan_get_plan_sources(plan))
+	{
+		ListCell   *query;
+
+		foreach(query, ((CachedPlanSource *) lfirst(source))->query_list)
+			rsl_refuse_temporary(lfirst_node(Query, query), fallback_rules.what);
+	}
 	SPI_finish();
 	error_context_stack = callback.previous;
 	AtEOXact_GUC(false, nest_level);

@@ -269,6 +269,20 @@ require_superuser_for_other_databases(const char *kind)
 }
 
 /*
+ * The same of a row that is about to be written, whoever writes it: privileges
+ * on a table of one database are none on the others.
+ */
+void
+rsl_check_row_database(const char *kind, HeapTuple tuple, TupleDesc desc)
+{
+	char	   *database = rsl_text_column(tuple, desc, RSL_COL_DATABASE);
+
+	if (database && (strcmp(database, "*") == 0 ||
+					 get_database_oid(database, true) != MyDatabaseId))
+		require_superuser_for_other_databases(kind);
+}
+
+/*
  * Whoever changes a definition that concerns other databases must be a
  * superuser.
  */

@@ -41,6 +41,8 @@ extern void rsl_check_conditions(const char *kind, HeapTuple tuple,
 								 TupleDesc desc);
 extern void rsl_lock_condition_role(const char *kind, HeapTuple tuple,
 									TupleDesc desc);
+extern void rsl_check_row_database(const char *kind, HeapTuple tuple,
+								   TupleDesc desc);
 extern void rsl_collect_conditions(const char *kind, Datum *values,
 								   const bool *nulls);
 extern void rsl_check_other_databases(const rsl_definition_table *table,

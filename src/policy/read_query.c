@@ -13,6 +13,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -23,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /*
  * Become another user until rsl_become_again(), or until the transaction or
@@ -160,11 +162,39 @@ locks_rows_or_writes(Node *node, void *context)
 	return expression_tree_walker(node, locks_rows_or_writes, context);
 }
 
-/*
- * Does it use a temporary table, or a function in a temporary schema?  Those
- * names mean something else in another session: whoever calls
- * run_health_check() could have his own code run as the check's owner.
- */
+static bool
+is_temporary_function(Oid function, void *context)
+{
+	return isAnyTempNamespace(get_func_namespace(function));
+}
+
+static bool
+is_temporary_operator(Oid operator)
+{
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = isAnyTempNamespace(((Form_pg_operator) GETSTRUCT(tuple))->oprnamespace);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* A domain's constraints are code, too. */
+static bool
+is_temporary_type(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 static bool
 uses_temporary(Node *node, void *context)
 {
@@ -184,16 +214,46 @@ uses_temporary(Node *node, void *context)
 		}
 		return query_tree_walker((Query *) node, uses_temporary, context, 0);
 	}
-	if ((IsA(node, FuncExpr) &&
-		 isAnyTempNamespace(get_func_namespace(((FuncExpr *) node)->funcid))) ||
-		(IsA(node, Aggref) &&
-		 isAnyTempNamespace(get_func_namespace(((Aggref *) node)->aggfnoid))) ||
-		(IsA(node, WindowFunc) &&
-		 isAnyTempNamespace(get_func_namespace(((WindowFunc *) node)->winfnoid))) ||
-		(IsA(node, OpExpr) &&
-		 isAnyTempNamespace(get_func_namespace(get_opcode(((OpExpr *) node)->opno)))))
+	if (check_functions_in_node(node, is_temporary_function, context))
 		return true;
+	switch (nodeTag(node))
+	{
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+			if (is_temporary_operator(((OpExpr *) node)->opno))
+				return true;
+			break;
+		case T_ScalarArrayOpExpr:
+			if (is_temporary_operator(((ScalarArrayOpExpr *) node)->opno))
+				return true;
+			break;
+		case T_CoerceToDomain:
+			if (is_temporary_type(((CoerceToDomain *) node)->resulttype))
+				return true;
+			break;
+		default:
+			break;
+	}
 	return expression_tree_walker(node, uses_temporary, context);
+}
+
+/*
+ * For SQL that runs as its owner in the session of whoever calls: refuse
+ * temporary relations, and functions, operators and domains in a temporary
+ * schema.
+ * Those names mean something else in another session: the caller could have
+ * his own code run as the owner.  Errors: 22023.
+ */
+void
+rsl_refuse_temporary(Query *query, const char *what)
+{
+	if (uses_temporary((Node *) query, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the %s must not use temporary objects", what),
+				 errdetail("They are of this session only; it runs in others."),
+				 errhint("Use tables, views and functions that stay.")));
 }
 
 static rsl_query_result
@@ -211,12 +271,7 @@ analyze(const rsl_read_query *query)
 				 errmsg("the %s must only read", query->what),
 				 errdetail("It runs in a read-only transaction."),
 				 errhint("Leave out what writes or locks rows.")));
-	if (uses_temporary((Node *) analyzed, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the %s must not use temporary objects", query->what),
-				 errdetail("They are of this session only; the query runs in others."),
-				 errhint("Use tables, views and functions that stay.")));
+	rsl_refuse_temporary(analyzed, query->what);
 	foreach(cell, analyzed->targetList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);

@@ -10,6 +10,8 @@
 
 #include "compat.h"
 
+#include "nodes/parsenodes.h"
+
 /*
  * What such a query sees: names of anything else have to be qualified, so that
  * nobody can put something else in their place.
@@ -34,6 +36,7 @@ typedef enum rsl_query_result
 
 extern void rsl_parse_read_query(const rsl_read_query *query);
 extern rsl_query_result rsl_analyze_read_query(const rsl_read_query *query);
+extern void rsl_refuse_temporary(Query *query, const char *what);
 extern bool rsl_is_number_type(Oid type);
 
 /* Another user, without what this session could have set in its way. */

@@ -166,6 +166,7 @@ rsl_experiments_shmem_init(void)
 		pg_atomic_init_u64(&rsl_experiments->runs[i].begins_us, 0);
 		pg_atomic_init_u64(&rsl_experiments->runs[i].ends_us, 0);
 		pg_atomic_init_u64(&rsl_experiments->runs[i].condition_us, 0);
+		pg_atomic_init_u64(&rsl_experiments->runs[i].condition_runner_us, 0);
 		rsl_experiments->runs[i].experiment = -1;
 	}
 	for (int i = 0; i < rsl_experiments->max_experiments; i++)
@@ -339,6 +340,7 @@ clear_run(rsl_run *run)
 	memset(noted_of_run(run), 0, noted_words_of_run() * sizeof(uint32));
 	pg_atomic_write_u64(&run->ends_us, 0);
 	pg_atomic_write_u64(&run->condition_us, 0);
+	pg_atomic_write_u64(&run->condition_runner_us, 0);
 	pg_atomic_write_u32(&run->injections, 0);
 	for (int t = 0; t < RSL_NUM_TIMES; t++)
 	{
@@ -454,6 +456,7 @@ rsl_run_begin(int index, int64 baseline_ms)
 	pg_atomic_write_u64(&run->ends_us, begins_us +
 						experiment->policy.max_duration_ms * INT64CONST(1000));
 	pg_atomic_write_u64(&run->condition_us, 0);
+	pg_atomic_write_u64(&run->condition_runner_us, 0);
 	pg_atomic_write_u32(&run->injections, 0);
 	run->overflowed_before = pg_atomic_read_u64(&experiment->overflowed);
 	if (baseline_ms > 0)
@@ -517,6 +520,7 @@ rsl_experiment_put(int index, const rsl_experiment_policy *policy)
 
 		LWLockAcquire(rsl_experiments_lock, LW_EXCLUSIVE);
 		pg_atomic_write_u64(&run->condition_us, 0);
+		pg_atomic_write_u64(&run->condition_runner_us, 0);
 		run->condition_since_us = rsl_now_us();
 		LWLockRelease(rsl_experiments_lock);
 	}

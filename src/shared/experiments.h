@@ -181,6 +181,7 @@ typedef struct rsl_run
 	 * microseconds, monotonic, 0 = never.
 	 */
 	pg_atomic_uint64 condition_us;
+	pg_atomic_uint64 condition_runner_us;	/* somebody evaluates it since */
 
 	/* atomic: faults so far */
 	pg_atomic_uint32 injections;

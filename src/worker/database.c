@@ -391,7 +391,6 @@ rsl_database_worker_main(Datum arg)
 			next_condition <= now)
 		{
 			pg_atomic_write_u64(&rsl_my_worker->idle_since, 0);
-			rsl_worker_beat(3 * RSL_HEARTBEAT_LATE_MS);
 			pgstat_report_activity(STATE_RUNNING, "stop conditions of experiments");
 			rsl_evaluate_stop_conditions(rsl_my_worker->owner, patience);
 			pgstat_report_stat(false);
