@@ -470,11 +470,12 @@ void
 rsl_definition_event(rsl_event_kind kind, Oid home_database, const char *name,
 					 const char *what, const char *numbers)
 {
-	const char *role = MyProcPort ? MyProcPort->user_name : NULL;
+	char		role[NAMEDATALEN];
 
-	if (role)
+	strlcpy(role, MyProcPort ? MyProcPort->user_name : "", sizeof(role));
+	if (role[0])
 		rsl_event(kind, home_database, name, NULL, what, "role=\"%s\" %s",
-				  role, numbers);
+				  rsl_without_quotes(role), numbers);
 	else
 		rsl_event(kind, home_database, name, NULL, what, "%s", numbers);
 }

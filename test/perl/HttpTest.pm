@@ -93,7 +93,8 @@ sub http
 	my ($address, $method, $path, %headers) = @_;
 	my $socket = http_socket($address) or return;
 
-	send_bytes($socket, "$method $path HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+	$headers{Host} //= 'localhost';
+	send_bytes($socket, "$method $path HTTP/1.1\r\nConnection: close\r\n"
 		  . join('', map { "$_: $headers{$_}\r\n" } sort keys %headers) . "\r\n");
 	return read_answer($socket, head => $method eq 'HEAD');
 }
