@@ -120,6 +120,25 @@ rsl_detail_find(const char *text, const char *key, char *value, size_t size)
 	return false;
 }
 
+void
+rsl_detail_without(const char *text, const char *key, char *out)
+{
+	rsl_detail_pair pair;
+	size_t		length = strlen(key);
+	char	   *here = out;
+
+	while (rsl_detail_next(&text, &pair))
+	{
+		if (pair.key_length == length && memcmp(pair.key, key, length) == 0)
+			continue;
+		if (here > out)
+			*here++ = ' ';
+		memcpy(here, pair.key, text - pair.key);
+		here += text - pair.key;
+	}
+	*here = '\0';
+}
+
 /* Not within a character, as far as UTF-8 can tell. */
 static size_t
 clip(const char *text, size_t length)

@@ -39,6 +39,11 @@ extern bool rsl_detail_find(const char *text, const char *key, char *value,
 							size_t size);
 
 /*
+ * Copy all pairs but those of a key; "out" has as much room as the text takes.
+ */
+extern void rsl_detail_without(const char *text, const char *key, char *out);
+
+/*
  * Copy pairs into "room" bytes, final zero included.  A pair that does not fit
  * is left out, and those after it that do are taken; of a text in quotes as
  * much is taken as fits, with "..." at its end, if that is worth it.  Double

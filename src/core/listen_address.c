@@ -13,7 +13,9 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* The longest numeric address, with a scope ("fe80::1%eth0") and some room. */
 #define MAX_HOST	80
@@ -139,4 +141,28 @@ rsl_listen_is_local(const rsl_listen_address *address)
 	return address->kind == RSL_LISTEN_UNIX ||
 		(address->kind == RSL_LISTEN_TCP &&
 		 rsl_is_loopback(&address->socket.any));
+}
+
+bool
+rsl_host_is_loopback(const char *host)
+{
+	static const char name[] = "localhost";
+	const size_t name_length = sizeof(name) - 1;
+	rsl_listen_address address;
+	char		text[MAX_HOST + 8];
+	size_t		length = strlen(host);
+	bool		has_port;
+
+	if (length >= MAX_HOST)
+		return false;
+	if (strncasecmp(host, name, name_length) == 0)
+		return host[name_length] == '\0' ||
+			(host[name_length] == ':' && parse_port(host + name_length + 1) > 0);
+
+	/* any port will do: it is the address that is asked for */
+	has_port = host[0] == '[' ? length > 0 && host[length - 1] != ']' :
+		strchr(host, ':') != NULL;
+	snprintf(text, sizeof(text), "%s%s", host, has_port ? "" : ":80");
+	return rsl_parse_listen_address(text, &address) == NULL &&
+		address.kind == RSL_LISTEN_TCP && rsl_listen_is_local(&address);
 }

@@ -50,4 +50,7 @@ extern bool rsl_listen_is_local(const rsl_listen_address *address);
 /* Does an address belong to this machine's loopback, or to a unix socket? */
 extern bool rsl_is_loopback(const struct sockaddr *address);
 
+/* Does the Host of a request name this machine's loopback? */
+extern bool rsl_host_is_loopback(const char *host);
+
 #endif							/* RSL_CORE_LISTEN_ADDRESS_H */

@@ -14,6 +14,10 @@
  * to send it and to take the answer.  While all connections are in use, those
  * that have been idle for CROWDED_AGE_MS make place.
  *
+ * What comes from this machine need not be asked by somebody on it: a proxy
+ * hands on what others ask, and a page of anywhere, open in a browser here, can
+ * have its name resolved to 127.0.0.1.  Both say so in the headers.
+ *
  * Errors do not pass through the library: they become an answer, 500.
  *
  *-------------------------------------------------------------------------
@@ -71,6 +75,7 @@ typedef struct connection
 {
 	bool		in_use;
 	bool		is_local;
+	bool		is_unix;
 	int			socket;
 	int64		since;			/* it began, or was answered last; us */
 } connection;
@@ -170,6 +175,7 @@ note_connection(void *cls, struct MHD_Connection *handle,
 			return;				/* cannot be: the library has the same limit */
 		mine->in_use = true;
 		mine->is_local = peer == NULL || rsl_is_loopback(peer);
+		mine->is_unix = peer == NULL || peer->sa_family == AF_UNIX;
 		mine->socket = library.get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 		mine->since = rsl_now_us();
 		nconnections++;
@@ -294,10 +300,30 @@ lag_argument(struct MHD_Connection *handle)
 	return value == NULL || strlen(value) != length ? "" : value;
 }
 
+/* Is it this machine that asks, as far as one can tell? */
+static bool
+asks_locally(struct MHD_Connection *handle, const connection *mine)
+{
+	static const char *const of_proxies[] = {"Forwarded", "X-Forwarded-For",
+	"X-Forwarded-Host", "X-Real-IP", "Via"};
+	const char *host = library.lookup_connection_value(handle, MHD_HEADER_KIND,
+													   "Host");
+
+	if (mine == NULL || !mine->is_local)
+		return false;
+	for (int i = 0; i < lengthof(of_proxies); i++)
+	{
+		if (library.lookup_connection_value(handle, MHD_HEADER_KIND,
+											of_proxies[i]) != NULL)
+			return false;
+	}
+	/* no browser gets to a unix socket */
+	return mine->is_unix || host == NULL || rsl_host_is_loopback(host);
+}
+
 static enum MHD_Result
 respond(struct MHD_Connection *handle, const char *path)
 {
-	connection *mine = connection_of(handle);
 	rsl_http_request request = {path};
 	rsl_http_answer page = {0};
 	MemoryContext caller = CurrentMemoryContext;
@@ -305,7 +331,7 @@ respond(struct MHD_Connection *handle, const char *path)
 	enum MHD_Result result;
 
 	pg_atomic_fetch_add_u64(&rsl_endpoint->requests, 1);
-	request.is_local = mine != NULL && mine->is_local;
+	request.is_local = asks_locally(handle, connection_of(handle));
 	request.lag = lag_argument(handle);
 	MemoryContextSwitchTo(request_context);
 	PG_TRY();

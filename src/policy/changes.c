@@ -32,6 +32,7 @@
 #include "policy/publish.h"
 #include "shared/workers.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -317,6 +318,17 @@ find_use_in_force(Oid role, Oid but, role_use *use)
 }
 
 /*
+ * Names of another database's objects are for those who may see them all, as
+ * in the views; others learn no more than of any object that depends on a role.
+ */
+static bool
+tells_name(Oid home_database)
+{
+	return home_database == MyDatabaseId ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+}
+
+/*
  * A role that a bulkhead or runaway rule names cannot be dropped, like one
  * that a row security policy names: otherwise the bulkhead would limit nobody
  * without a word, or, after a restore, somebody else.  Nor can one that owns a
@@ -349,8 +361,12 @@ check_role_unused(Oid role)
 			 errmsg("role \"%s\" cannot be dropped because %s %s depends on it",
 					GetUserNameFromId(role, false),
 					strchr("aeiou", use.kind[0]) ? "an" : "a", use.kind),
+			 tells_name(use.home_database) ?
 			 errdetail("%s of %s \"%s\" in database \"%s\"",
-					   use.as, use.kind, use.name, database ? database : "?"),
+					   use.as, use.kind, use.name, database ? database : "?") :
+			 errdetail("%s of %s %s in database \"%s\"",
+					   use.as, strchr("aeiou", use.kind[0]) ? "an" : "a",
+					   use.kind, database ? database : "?"),
 			 strcmp(use.as, "owner") == 0 ?
 			 errhint("Drop the %s there with resilience.drop_%s(); or let another role give it its SQL again with resilience.alter_%s(), and become its owner.",
 					 use.kind, function, function) :

@@ -8,6 +8,7 @@
  */
 #include "compat.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "core/limit_controller.h"
 #include "fmgr.h"
@@ -18,6 +19,8 @@
 #include "shared/session.h"
 #include "shared/settings.h"
 #include "shared/statistics.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -190,21 +193,26 @@ session_state(rsl_session *session)
  * session_activity() returns setof record
  *
  * A row for each session: pid, priority, state, bulkheads, wait_start,
- * run_start, query_id, compartments.
+ * run_start, query_id, compartments.  Of sessions whose details
+ * pg_stat_activity hides from the current user, only the first two.
  */
 Datum
 session_activity(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		reads_all;
 
 	rsl_require_shmem();
 	InitMaterializedSRF(fcinfo, 0);
+
+	/* what follows of its kind has its answer from memory, without a lock */
+	reads_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 	{
 		rsl_session *session = &rsl_sessions[s];
-		Datum		values[ACTIVITY_COLUMNS];
+		Datum		values[ACTIVITY_COLUMNS] = {0};
 		bool		nulls[ACTIVITY_COLUMNS] = {0};
 		Datum		names[RSL_MAX_MATCHES];
 		Datum		compartments[RSL_MAX_MATCHES];
@@ -215,6 +223,15 @@ session_activity(PG_FUNCTION_ARGS)
 
 		if (session->pid == 0)
 			continue;
+		values[0] = Int32GetDatum(session->pid);
+		values[1] = CStringGetTextDatum(rsl_priority_name(session->priority));
+		if (!reads_all &&
+			!has_privs_of_role(GetUserId(), GetPGProcByNumber(s)->roleId))
+		{
+			memset(nulls + 2, true, ACTIVITY_COLUMNS - 2);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			continue;
+		}
 		state = session_state(session);
 		wait_start = session->wait_start;
 
@@ -236,8 +253,6 @@ session_activity(PG_FUNCTION_ARGS)
 			}
 		}
 
-		values[0] = Int32GetDatum(session->pid);
-		values[1] = CStringGetTextDatum(rsl_priority_name(session->priority));
 		values[2] = CStringGetTextDatum(state);
 		values[3] = PointerGetDatum(construct_array(names, n, TEXTOID, -1,
 													false, TYPALIGN_INT));

@@ -13,6 +13,9 @@
  * transaction has committed: if the worker dies in between they may be told
  * twice, never not at all.  Nothing is told on a standby, which cannot notify.
  *
+ * Anybody may listen.  So messages, which may quote errors of queries and what
+ * they read, are left out: the view has them, for those who may see it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -111,11 +114,13 @@ make_payload(StringInfo payload, object_news *news)
 	const char *from;
 	const char *to;
 	const char *detail;
+	char		told[RSL_EVENT_TEXT_LEN];
 
 	rsl_event_clean(event);
 	rsl_event_texts(event, &object, &from, &to, &detail);
+	rsl_detail_without(detail, "message", told);
 	JsonEncodeDateTime(at, TimestampTzGetDatum(event->at), TIMESTAMPTZOID, NULL);
-	rsl_detail_json(detail, event->truncated, json, sizeof(json));
+	rsl_detail_json(told, event->truncated, json, sizeof(json));
 
 	resetStringInfo(payload);
 	appendStringInfo(payload, "{\"id\": " UINT64_FORMAT ", \"at\": \"%s\", \"kind\": \"%s\"",

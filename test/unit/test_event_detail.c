@@ -171,6 +171,32 @@ test_random(void)
 	check_done("random texts");
 }
 
+static void
+test_without(void)
+{
+	static const struct
+	{
+		const char *text;
+		const char *rest;
+	}			cases[] = {
+		{"", ""},
+		{"a=1", "a=1"},
+		{"message=\"x\"", ""},
+		{"a=1 message=\"x y=2\" b=\"3 4\"", "a=1 b=\"3 4\""},
+		{"message=x  a=\"open", "a=\"open"},
+		{"no_message=1 messages=2 message=", "no_message=1 messages=2"},
+		{"message=1 message=2", ""},
+	};
+
+	for (int i = 0; i < (int) (sizeof(cases) / sizeof(cases[0])); i++)
+	{
+		char		out[64];
+
+		rsl_detail_without(cases[i].text, "message", out);
+		ok(strcmp(out, cases[i].rest) == 0, "<%s> <%s>", cases[i].text, out);
+	}
+}
+
 int
 main(void)
 {
@@ -178,6 +204,7 @@ main(void)
 	test_truncated();
 	test_copy();
 	test_find();
+	test_without();
 	test_random();
 	return done_testing();
 }

@@ -88,11 +88,33 @@ test_loopback(void)
 	ok(rsl_is_loopback((struct sockaddr *) &in), "its last address");
 }
 
+static void
+test_host(void)
+{
+	static const char *const ours[] = {
+		"localhost", "LocalHost:8009", "127.0.0.1", "127.0.0.1:8009", "127.1.2.3",
+		"[::1]", "[::1]:8009", "[::ffff:127.0.0.1]:1"
+	};
+	static const char *const others[] = {
+		"", ":", ":80", "*", "*:80", "/tmp/x", "localhost.example", "localhostx",
+		"localhost:", "localhost:x", "localhost:0", "evil.example:8009", "127.0.0.1.example",
+		"10.0.0.1", "0.0.0.0:8009", "[::]", "[fe80::1]:80", "127.0.0.1:99999", "::1",
+		"127.0.0.1:80:80", "[::1]x", "user@127.0.0.1",
+		"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"
+	};
+
+	for (int i = 0; i < (int) (sizeof(ours) / sizeof(ours[0])); i++)
+		ok(rsl_host_is_loopback(ours[i]), "loopback: \"%s\"", ours[i]);
+	for (int i = 0; i < (int) (sizeof(others) / sizeof(others[0])); i++)
+		ok(!rsl_host_is_loopback(others[i]), "not loopback: \"%.40s\"", others[i]);
+}
+
 int
 main(void)
 {
 	test_good();
 	test_bad();
 	test_loopback();
+	test_host();
 	return done_testing();
 }
