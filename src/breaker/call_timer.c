@@ -15,6 +15,7 @@
 
 #include "breaker/guard_parts.h"
 #include "shared/cancel.h"
+#include "shared/errcodes.h"
 #include "shared/pool.h"
 #include "storage/latch.h"
 #include "utils/backend_status.h"

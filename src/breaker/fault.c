@@ -11,6 +11,7 @@
 #include "compat.h"
 
 #include "breaker/guard_parts.h"
+#include "shared/errcodes.h"
 
 /*
  * libpq reports whatever goes wrong while it connects as one condition, 08001.

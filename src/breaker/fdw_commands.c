@@ -12,6 +12,7 @@
 #include "breaker/fdw_node.h"
 #include "breaker/remote.h"
 #include "foreign/foreign.h"
+#include "shared/errcodes.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 

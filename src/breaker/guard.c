@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "breaker/guard_parts.h"
 #include "breaker/rejection.h"
+#include "shared/errcodes.h"
 #include "shared/pool.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"

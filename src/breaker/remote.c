@@ -37,6 +37,7 @@
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "libpq-fe.h"
+#include "shared/errcodes.h"
 #include "shared/pool.h"
 #include "utils/elog.h"
 #include "utils/inval.h"

@@ -19,7 +19,6 @@
 #include "chaos/touched.h"
 #include "foreign/fdwapi.h"
 #include "port/pg_bitutils.h"
-#include "retry/retry.h"
 #include "shared/breakers.h"
 #include "shared/errcodes.h"
 #include "storage/ipc.h"
@@ -111,7 +110,7 @@ is_refusal(int sqlstate)
 		case ERRCODE_PREEMPTED:
 		case ERRCODE_BREAKER_OPEN:
 		case ERRCODE_FEATURE_DEGRADED:
-		case RSL_SQLSTATE_RETRY_BUDGET:
+		case ERRCODE_RETRY_BUDGET_EXHAUSTED:
 			return true;
 		default:
 			return false;

@@ -16,10 +16,10 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
 #include "policy/dependencies.h"
+#include "policy/execution.h"
 #include "policy/feature_policy.h"
 #include "policy/health_policy.h"
 #include "shared/settings.h"
@@ -115,35 +115,12 @@ check_length(const char *what, const char *value, size_t maximum)
 				 errhint("Give it a shorter one.")));
 }
 
-/* A syntax error's position lies in the text, not in the calling statement. */
-static void
-parse_error_callback(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-	}
-}
-
 /* It runs with its owner's rights whenever somebody wants the feature. */
 static void
 check_fallback_sql(const char *sql)
 {
-	ErrorContextCallback callback = {
-		.previous = error_context_stack,
-		.callback = parse_error_callback,
-		.arg = unconstify(char *, sql)
-	};
-	List	   *parsed;
+	List	   *parsed = rsl_parse_text(sql);
 	Node	   *stmt;
-
-	error_context_stack = &callback;
-	parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
-	error_context_stack = callback.previous;
 
 	stmt = list_length(parsed) == 1 ? linitial_node(RawStmt, parsed)->stmt : NULL;
 	if (stmt == NULL || !IsA(stmt, SelectStmt) ||

@@ -20,12 +20,6 @@
  * Retries
  */
 
-/* in the order of rsl_retry_result, as in the view retry_stats */
-static const char *const result_names[RSL_RETRY_RESULTS] = {
-	"success_first", "success_retried", "exhausted", "not_retryable",
-	"budget", "deadline", "breaker_open"
-};
-
 typedef struct retry_row
 {
 	int			slot;
@@ -81,7 +75,7 @@ collect_attempts(rsl_collector *c)
 	for (int i = 0; i < n; i++)
 		rsl_collect_of(c, &attempts, rows[i].slot, RSL_RETRY_RESULTS,
 					   rows[i].attempts, 1, 2, "sqlstate", rows[i].sqlstate,
-					   "result", result_names[rows[i].result]);
+					   "result", rsl_retry_result_name(rows[i].result));
 	rsl_collect(c, &calls, ncalls, 0);
 	rsl_collect(c, &retries, nattempts > ncalls ? nattempts - ncalls : 0, 0);
 }

@@ -39,6 +39,23 @@ parse_error_callback(void *arg)
 	}
 }
 
+/* The statements of a text, not analyzed yet.  Errors: 42601. */
+List *
+rsl_parse_text(const char *sql)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = parse_error_callback,
+		.arg = unconstify(char *, sql)
+	};
+	List	   *parsed;
+
+	error_context_stack = &callback;
+	parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
+	error_context_stack = callback.previous;
+	return parsed;
+}
+
 /*
  * Split a text into its statements (a list of char *), and refuse those that
  * cannot run there, before anything runs.
@@ -48,20 +65,10 @@ parse_error_callback(void *arg)
 List *
 rsl_split_statements(const char *sql, const rsl_sql_rules *rules)
 {
-	ErrorContextCallback callback = {
-		.previous = error_context_stack,
-		.callback = parse_error_callback,
-		.arg = unconstify(char *, sql)
-	};
-	List	   *parsed;
 	List	   *statements = NIL;
 	ListCell   *lc;
 
-	error_context_stack = &callback;
-	parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
-	error_context_stack = callback.previous;
-
-	foreach(lc, parsed)
+	foreach(lc, rsl_parse_text(sql))
 	{
 		RawStmt    *raw = lfirst_node(RawStmt, lc);
 		const char *start = sql + Max(raw->stmt_location, 0);

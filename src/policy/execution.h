@@ -35,6 +35,7 @@ typedef struct rsl_sql_rules
 	bool		no_set_transaction; /* not even SET TRANSACTION */
 } rsl_sql_rules;
 
+extern List *rsl_parse_text(const char *sql);
 extern List *rsl_split_statements(const char *sql, const rsl_sql_rules *rules);
 
 extern void rsl_rows_begin(rsl_row_receiver *rows, FunctionCallInfo fcinfo,

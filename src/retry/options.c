@@ -16,6 +16,7 @@
 #include "common/pg_prng.h"
 #include "policy/execution.h"
 #include "retry/retry.h"
+#include "shared/errcodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -234,8 +235,8 @@ rsl_retry_is_never(int sqlstate)
 {
 	return sqlstate == ERRCODE_QUERY_CANCELED ||
 		sqlstate == ERRCODE_ASSERT_FAILURE ||
-		sqlstate == RSL_SQLSTATE_BREAKER_OPEN ||
-		sqlstate == RSL_SQLSTATE_RETRY_BUDGET;
+		sqlstate == ERRCODE_BREAKER_OPEN ||
+		sqlstate == ERRCODE_RETRY_BUDGET_EXHAUSTED;
 }
 
 /* The outcome is unknown: whoever wants this retried must say so in full. */
@@ -244,7 +245,7 @@ needs_full_code(int sqlstate)
 {
 	return sqlstate == ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN ||
 		sqlstate == ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN ||
-		sqlstate == RSL_SQLSTATE_CALL_TIMED_OUT;
+		sqlstate == ERRCODE_CALL_TIMED_OUT;
 }
 
 bool

@@ -27,6 +27,7 @@
 #include "executor/spi.h"
 #include "policy/execution.h"
 #include "retry/retry.h"
+#include "shared/errcodes.h"
 #include "shared/pool.h"
 #include "shared/retry_budget.h"
 #include "shared/session.h"
@@ -106,7 +107,7 @@ give_up_for_budget(retry_call *call, ErrorData *error)
 	rsl_retry_count(error->sqlerrcode, RSL_RETRY_BUDGET, call->attempts,
 					call->delay_us);
 	ereport(ERROR,
-			(errcode(RSL_SQLSTATE_RETRY_BUDGET),
+			(errcode(ERRCODE_RETRY_BUDGET_EXHAUSTED),
 			 errmsg("retry budget \"%s\" is exhausted", call->options.budget),
 			 errdetail("sqlstate=%s attempts=%d message=\"%s\"",
 					   unpack_sql_state(error->sqlerrcode), call->attempts,
@@ -195,9 +196,9 @@ decide(retry_call *call, ErrorData *error)
 	int64		delay;
 	const char *deadline;
 
-	if (sqlstate == RSL_SQLSTATE_BREAKER_OPEN)
+	if (sqlstate == ERRCODE_BREAKER_OPEN)
 		give_up(call, error, RSL_RETRY_BREAKER_OPEN, "the circuit breaker is open");
-	if (sqlstate == RSL_SQLSTATE_RETRY_BUDGET)
+	if (sqlstate == ERRCODE_RETRY_BUDGET_EXHAUSTED)
 		give_up(call, error, RSL_RETRY_BUDGET, "a retry budget is exhausted");
 	if (rsl_retry_is_never(sqlstate))
 		give_up(call, error, RSL_RETRY_NOT_RETRYABLE,

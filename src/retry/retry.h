@@ -15,11 +15,6 @@
 #include "nodes/pg_list.h"
 #include "utils/elog.h"
 
-/* errors of ours that matter to a retry, or that it raises */
-#define RSL_SQLSTATE_BREAKER_OPEN	MAKE_SQLSTATE('0','8','R','0','1')
-#define RSL_SQLSTATE_CALL_TIMED_OUT MAKE_SQLSTATE('0','8','R','0','2')
-#define RSL_SQLSTATE_RETRY_BUDGET	MAKE_SQLSTATE('5','3','R','0','5')
-
 /* An element of retryable_sqlstates. */
 typedef struct rsl_retryable
 {

@@ -20,12 +20,6 @@ PG_FUNCTION_INFO_V1(retry_budget_statistics);
 #define RETRY_COLUMNS		5
 #define BUDGET_COLUMNS		5
 
-/* in the order of rsl_retry_result */
-static const char *const result_names[RSL_RETRY_RESULTS] = {
-	"success_first", "success_retried", "exhausted", "not_retryable",
-	"budget", "deadline", "breaker_open"
-};
-
 /*
  * retry_statistics() returns setof record
  *
@@ -56,7 +50,7 @@ retry_statistics(PG_FUNCTION_ARGS)
 				continue;
 			values[0] = CStringGetTextDatum(i == RSL_RETRY_OTHER ? "other" :
 											unpack_sql_state(entry->sqlstate));
-			values[1] = CStringGetTextDatum(result_names[r]);
+			values[1] = CStringGetTextDatum(rsl_retry_result_name(r));
 			values[2] = Int64GetDatum(pg_atomic_read_u64(&counts->attempts));
 			values[3] = Int64GetDatum(calls);
 			values[4] = Float8GetDatum(pg_atomic_read_u64(&counts->delay_us) / 1e6);

@@ -13,6 +13,7 @@
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "shared/breakers.h"
+#include "shared/errcodes.h"
 #include "shared/events.h"
 #include "shared/measures.h"
 #include "shared/pool.h"

@@ -22,9 +22,6 @@
 #include "storage/latch.h"
 #include "storage/spin.h"
 
-#define ERRCODE_BREAKER_OPEN		MAKE_SQLSTATE('0','8','R','0','1')
-#define ERRCODE_CALL_TIMED_OUT		MAKE_SQLSTATE('0','8','R','0','2')
-
 /* elements of ignored_sqlstates and recorded_sqlstates */
 #define RSL_MAX_SQLSTATES		16
 

@@ -169,6 +169,18 @@ find_entry(int sqlstate)
 	return -1;
 }
 
+/* As in the view retry_stats and in metrics. */
+const char *
+rsl_retry_result_name(rsl_retry_result result)
+{
+	static const char *const names[RSL_RETRY_RESULTS] = {
+		"success_first", "success_retried", "exhausted", "not_retryable",
+		"budget", "deadline", "breaker_open"
+	};
+
+	return names[result];
+}
+
 /*
  * Count a call that has ended: the SQLSTATE of its last error (0 if there was
  * none), how many attempts it made, and for how long it slept between them.

@@ -87,6 +87,7 @@ extern void rsl_retry_budget_deposit(rsl_retry_budget *budget);
 extern bool rsl_retry_budget_take(rsl_retry_budget *budget);
 extern double rsl_retry_budget_tokens(rsl_retry_budget *budget);
 
+extern const char *rsl_retry_result_name(rsl_retry_result result);
 extern void rsl_retry_count(int sqlstate, rsl_retry_result result,
 							uint64 attempts, uint64 delay_us);
 extern void rsl_retry_reset_statistics(void);

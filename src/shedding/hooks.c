@@ -22,6 +22,7 @@
 #include "shared/breakers.h"
 #include "shared/budget.h"
 #include "shared/cancel.h"
+#include "shared/errcodes.h"
 #include "shared/experiments.h"
 #include "shared/features.h"
 #include "shared/refusal_log.h"
