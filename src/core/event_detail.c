@@ -101,6 +101,15 @@ rsl_detail_next(const char **text, rsl_detail_pair *pair)
 	return true;
 }
 
+/* Not within a character, as far as UTF-8 can tell. */
+static size_t
+clip(const char *text, size_t length)
+{
+	while (length > 0 && ((unsigned char) text[length] & 0xC0) == 0x80)
+		length--;
+	return length;
+}
+
 bool
 rsl_detail_find(const char *text, const char *key, char *value, size_t size)
 {
@@ -112,7 +121,7 @@ rsl_detail_find(const char *text, const char *key, char *value, size_t size)
 		if (pair.key_length != length || memcmp(pair.key, key, length) != 0)
 			continue;
 		if (pair.value_length >= size)
-			pair.value_length = size - 1;
+			pair.value_length = clip(pair.value, size - 1);
 		memcpy(value, pair.value, pair.value_length);
 		value[pair.value_length] = '\0';
 		return true;
@@ -137,15 +146,6 @@ rsl_detail_without(const char *text, const char *key, char *out)
 		here += text - pair.key;
 	}
 	*here = '\0';
-}
-
-/* Not within a character, as far as UTF-8 can tell. */
-static size_t
-clip(const char *text, size_t length)
-{
-	while (length > 0 && ((unsigned char) text[length] & 0xC0) == 0x80)
-		length--;
-	return length;
 }
 
 /* What may stand in a value.  Returns where it ends. */

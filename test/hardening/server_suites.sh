@@ -22,7 +22,7 @@ PG_CONFIG=$(test/hardening/postgres.sh "$major" assert)
 export PG_CONFIG
 source_tree=$(dirname "$("$PG_CONFIG" --bindir)")/src
 suites=("$@")
-[ $# -gt 0 ] || suites=(regress isolation postgres_fdw dblink file_fdw auto_explain pg_stat_statements)
+[ $# -gt 0 ] || suites=(regress isolation postgres_fdw dblink file_fdw auto_explain)
 
 # The module is built in a copy: this tree may be in use with another server.
 # shellcheck source=test/lib.sh

@@ -119,6 +119,10 @@ test_find(void)
 	   strcmp(value, "far") == 0, "found");
 	ok(rsl_detail_find("server=\"so far away\"", "server", value, sizeof(value)) &&
 	   strcmp(value, "so far ") == 0, "cut");
+	ok(rsl_detail_find("server=\"abcde\303\251\303\251\"", "server", value, sizeof(value)) &&
+	   strcmp(value, "abcde\303\251") == 0 &&
+	   rsl_detail_find("server=\"abcdef\303\251\"", "server", value, sizeof(value)) &&
+	   strcmp(value, "abcdef") == 0, "not within a character");
 	ok(!rsl_detail_find("servers=far x=\"server=1\"", "server", value, sizeof(value)),
 	   "not found");
 }

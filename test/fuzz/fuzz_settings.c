@@ -1,0 +1,29 @@
+/*
+ * Texts that come from settings and from the arguments of HTTP requests: where
+ * to listen, and how far a standby may be behind.
+ */
+#include "core/lag_limit.h"
+#include "core/listen_address.h"
+#include "fuzz.h"
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char	   *text = text_of(data, size);
+	rsl_listen_address address;
+	rsl_lag_limit limit;
+	const char *wrong = rsl_parse_listen_address(text, &address);
+
+	if (wrong == NULL && address.kind != RSL_LISTEN_NOWHERE)
+	{
+		require(address.kind == RSL_LISTEN_UNIX ||
+				(address.port >= 1 && address.port <= 65535));
+		require(address.length <= sizeof(address.socket));
+		if (address.kind == RSL_LISTEN_UNIX)
+			require(rsl_listen_is_local(&address));
+	}
+	if (rsl_parse_lag_limit(text, &limit))
+		require(limit.is_time ? limit.us >= 0 : limit.bytes >= 0);
+	free(text);
+	return 0;
+}
