@@ -80,6 +80,18 @@ for my $client ($app, $reader, $listener)
 	  for qw(health_checks features health events metrics breakers compartments experiments);
 }
 
+# why a breaker is open
+$mon->ok(q{SELECT resilience.create_breaker('opens', max_failures => 1, recorded_sqlstates => '{22P02}')});
+$mon->ok('GRANT EXECUTE ON FUNCTION resilience.call_with_breaker TO app');
+my $failing = connect_to($node);
+isnt($failing->query(q{SELECT resilience.call_with_breaker('opens', 'SELECT v::int FROM public.secrets')})->{error}, undef, 'a call fails');
+is($mon->value(q{SELECT state FROM resilience.breakers WHERE name = 'opens'}), 'open', 'and opens the breaker');
+$error = $app->query(q{SELECT resilience.call_with_breaker('opens', 'SELECT 1')})->{error};
+is($error->{C}, '08R01', 'others are refused');
+like($error->{D}, qr/last_sqlstate=22P02/, 'and told the SQLSTATE');
+unlike("@$error{qw(M D H)}", qr/s3cret/, 'but not the message');
+like($watcher->value(q{SELECT last_error FROM resilience.breakers WHERE name = 'opens'}), qr/s3cret/, 'which pg_monitor sees');
+
 # a stop condition's, too
 $mon->ok(q{SELECT resilience.create_experiment('quoted', 'latency', delay => '1 ms', role_name => 'app', stop_when_unhealthy => false,
 	stop_condition => 'SELECT v::int > 0 FROM public.secrets')});
