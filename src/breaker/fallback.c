@@ -112,8 +112,8 @@ any_fallback_needed(void)
 }
 
 /* The row of the table of definitions; InvalidOid if there is none. */
-Oid
-rsl_fallback_of(Oid foreign_table)
+static Oid
+fallback_of(Oid foreign_table)
 {
 	Oid			relid = rsl_extension_relation(RSL_FALLBACKS_NAME);
 	Relation	relation;
@@ -201,7 +201,7 @@ stand_in(Oid foreign_table, int *breaker)
 	}
 	if (*breaker < 0 || !rsl_breaker_blocks(*breaker))
 		return InvalidOid;
-	return rsl_fallback_of(foreign_table);
+	return fallback_of(foreign_table);
 }
 
 /*

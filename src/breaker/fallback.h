@@ -16,7 +16,6 @@
 #define RSL_FCOL_FOREIGN_TABLE	1
 #define RSL_FCOL_FALLBACK		2
 
-extern Oid	rsl_fallback_of(Oid foreign_table);
 extern bool rsl_has_fallback_definition(Oid relid);
 
 /*

@@ -20,7 +20,6 @@
 #include "policy/breaker_policy.h"
 #include "policy/definitions.h"
 #include "policy/dependencies.h"
-#include "policy/publish.h"
 #include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"

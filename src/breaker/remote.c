@@ -38,7 +38,6 @@
 #include "foreign/foreign.h"
 #include "libpq-fe.h"
 #include "shared/errcodes.h"
-#include "shared/pool.h"
 #include "utils/elog.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"

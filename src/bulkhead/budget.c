@@ -26,7 +26,6 @@
 
 #include "bulkhead/budget.h"
 #include "core/arrival_rate.h"
-#include "policy/match.h"
 #include "port/pg_bitutils.h"
 #include "shared/errcodes.h"
 #include "shared/pool.h"

@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "shared/pool.h"
-#include "shared/session.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"

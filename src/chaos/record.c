@@ -19,7 +19,6 @@
 #include "chaos/touched.h"
 #include "foreign/fdwapi.h"
 #include "port/pg_bitutils.h"
-#include "shared/breakers.h"
 #include "shared/errcodes.h"
 #include "storage/ipc.h"
 #include "utils/lsyscache.h"

@@ -20,7 +20,6 @@
 #include "access/xlog.h"
 #include "chaos/record_tick.h"
 #include "shared/breakers.h"
-#include "shared/events.h"
 #include "shared/features.h"
 #include "shared/health.h"
 #include "shared/pool.h"

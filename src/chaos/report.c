@@ -14,11 +14,8 @@
 #include "chaos/record_tick.h"
 #include "chaos/report.h"
 #include "nodes/pg_list.h"
-#include "policy/experiment_policy.h"
-#include "policy/publish.h"
 #include "shared/breakers.h"
 #include "shared/features.h"
-#include "shared/pool.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

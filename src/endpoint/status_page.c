@@ -17,7 +17,6 @@
 #include "health/standby_lag.h"
 #include "metrics/figures.h"
 #include "shared/events.h"
-#include "shared/pool.h"
 #include "shared/settings.h"
 #include "shared/text.h"
 #include "shared/workers.h"

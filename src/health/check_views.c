@@ -13,7 +13,6 @@
 #include "funcapi.h"
 #include "health/kinds.h"
 #include "shared/pool.h"
-#include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 

@@ -19,7 +19,6 @@
 #include "executor/spi.h"
 #include "health/kinds.h"
 #include "shared/cores.h"
-#include "shared/pool.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"

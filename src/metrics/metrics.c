@@ -16,7 +16,6 @@
 #include "metrics/collector.h"
 #include "shared/endpoint.h"
 #include "shared/events.h"
-#include "shared/pool.h"
 #include "shared/settings.h"
 #include "shared/statistics.h"
 #include "shared/workers.h"

@@ -10,7 +10,6 @@
 #include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "policy/experiment_policy.h"
-#include "policy/publish.h"
 #include "shared/workers.h"
 #include "utils/syscache.h"
 

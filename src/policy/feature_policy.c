@@ -8,7 +8,6 @@
 #include "compat.h"
 
 #include "policy/feature_policy.h"
-#include "policy/publish.h"
 #include "shared/settings.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"

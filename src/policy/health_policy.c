@@ -11,7 +11,6 @@
 
 #include "common/hashfn.h"
 #include "policy/health_policy.h"
-#include "policy/publish.h"
 #include "shared/workers.h"
 
 static int

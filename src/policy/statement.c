@@ -86,8 +86,8 @@ rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags, int ntags)
 }
 
 /* The same for a single tag; whether it is there. */
-bool
-rsl_statement_tag(const rsl_statement *statement, const char *key, rsl_tag *tag)
+static bool
+find_tag(const rsl_statement *statement, const char *key, rsl_tag *tag)
 {
 	tag->key = key;
 	return rsl_statement_tags(statement, tag, 1) == 1;
@@ -120,7 +120,7 @@ rsl_conditions_match_statement(const rsl_conditions *conditions,
 		return false;
 	if (conditions->tag_key[0] == '\0')
 		return true;
-	if (!rsl_statement_tag(statement, conditions->tag_key, &tag))
+	if (!find_tag(statement, conditions->tag_key, &tag))
 		return false;
 	return conditions->tag_any_value ||
 		(!tag.cut && strcmp(tag.value, conditions->tag_value) == 0);

@@ -34,8 +34,6 @@ rsl_statement_may_have_tags(const rsl_statement *statement)
 
 extern int	rsl_statement_tags(const rsl_statement *statement, rsl_tag *tags,
 							   int ntags);
-extern bool rsl_statement_tag(const rsl_statement *statement, const char *key,
-							  rsl_tag *tag);
 extern uint64 rsl_statement_query_id(const rsl_statement *statement);
 extern bool rsl_conditions_match_statement(const rsl_conditions *conditions,
 										   const rsl_statement *statement);

@@ -109,8 +109,8 @@ rsl_breakers_shmem_init(void)
  * The prober makes changes of state known to cached plans, and asks open
  * servers.  Waking it only sets a latch, so error paths may do that.
  */
-void
-rsl_wake_prober(void)
+static void
+wake_prober(void)
 {
 	uint32		prober = pg_atomic_read_u32(&rsl_breakers_shmem->prober);
 
@@ -404,7 +404,7 @@ rsl_call_enter(rsl_call *call, int index, bool nested, bool in_trial)
 		if (change.any)
 		{
 			tell_change(&change, CAUSE_CALL);
-			rsl_wake_prober();
+			wake_prober();
 		}
 		if (!admitted)
 		{
@@ -509,7 +509,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 	if (change.any)
 	{
 		tell_change(&change, CAUSE_CALL);
-		rsl_wake_prober();
+		wake_prober();
 	}
 }
 
@@ -594,7 +594,7 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	if (is_new)
 		pg_atomic_write_u32(&breaker->uid, ++rsl_breakers_shmem->last_uid);
 	if (change.any || is_new)
-		rsl_wake_prober();
+		wake_prober();
 }
 
 /* Take a breaker out of force.  Calls under way come back to nobody. */
@@ -607,7 +607,7 @@ rsl_breaker_retire(rsl_breaker *breaker)
 	breaker->state.generation++;
 	pg_atomic_write_u64(&breaker->gate, (uint64) breaker->state.generation << 32);
 	SpinLockRelease(&breaker->mutex);
-	rsl_wake_prober();
+	wake_prober();
 }
 
 void
@@ -622,7 +622,7 @@ rsl_breaker_command_reset(int index)
 	update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
 	tell_change(&change, CAUSE_COMMAND);
-	rsl_wake_prober();
+	wake_prober();
 }
 
 /*

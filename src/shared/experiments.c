@@ -9,7 +9,6 @@
 
 #include "miscadmin.h"
 #include "shared/breakers.h"
-#include "shared/events.h"
 #include "shared/experiments.h"
 #include "shared/health.h"
 #include "shared/pool.h"
@@ -57,12 +56,6 @@ int
 rsl_parse_impact(const char *word)
 {
 	return parse(impact_names, lengthof(impact_names), word);
-}
-
-const char *
-rsl_distribution_name(rsl_distribution distribution)
-{
-	return distribution_names[distribution];
 }
 
 int

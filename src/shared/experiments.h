@@ -247,7 +247,6 @@ extern void rsl_experiments_shmem_init(void);
 
 extern const char *rsl_impact_name(rsl_impact impact);
 extern int	rsl_parse_impact(const char *word);
-extern const char *rsl_distribution_name(rsl_distribution distribution);
 extern int	rsl_parse_distribution(const char *word);
 extern const char *rsl_experiment_state_name(rsl_experiment_state state);
 

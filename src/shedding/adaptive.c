@@ -16,7 +16,6 @@
 #include "compat.h"
 
 #include "core/limit_controller.h"
-#include "shared/pool.h"
 #include "shared/settings.h"
 #include "shedding/adaptive.h"
 

@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "policy/match.h"
-#include "shared/breakers.h"
 #include "shared/budget.h"
 #include "shared/cancel.h"
 #include "shared/errcodes.h"

@@ -24,7 +24,6 @@
 #include "shared/pool.h"
 #include "shared/process_cpu.h"
 #include "shared/refusal_log.h"
-#include "shared/settings.h"
 #include "shared/temp_files.h"
 #include "shedding/runaway.h"
 #include "storage/proc.h"

@@ -39,7 +39,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/check_runs.h"
-#include "shared/events.h"
 #include "shared/pool.h"
 #include "shared/workers.h"
 #include "storage/ipc.h"
