@@ -43,6 +43,7 @@ for arg; do
 		*test_*.c) units+=("test/unit/$name") suites+=" unit" ;;
 		*.sql) regress+=("${name%.sql}") suites+=" regress" ;;
 		*.spec) isolation+=("${name%.spec}") suites+=" isolation" ;;
+		*hardening/*.pl) tap+=("test/hardening/t/$name") suites+=" tap" ;;
 		*.pl) tap+=("test/t/$name") suites+=" tap" ;;
 		*) usage ;;
 	esac

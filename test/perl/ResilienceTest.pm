@@ -45,10 +45,11 @@ sub limit_seconds
 # "postgres", and plain roles as asked for.
 #   conf => text for postgresql.conf     roles => [names]
 #   init => [arguments of init()]        extension => 0 for none
+#   new => {arguments of new()}
 sub preloaded_node
 {
 	my ($name, %params) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, %{ $params{new} || {} });
 
 	limit_seconds(150);
 	$node->init(@{ $params{init} || [] });
