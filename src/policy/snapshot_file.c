@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "common/file_perm.h"
+#include "core/snapshot.h"
 #include "policy/publish.h"
 #include "policy/snapshot_file.h"
 #include "port/pg_crc32c.h"
@@ -30,27 +31,22 @@
 
 #define SNAPSHOT_FILE		"resilience.snapshot"
 #define SNAPSHOT_FILE_TMP	SNAPSHOT_FILE ".tmp"
-#define SNAPSHOT_MAGIC		0x52534C31	/* "RSL1" */
-
 /* change this when one of the structs of policies changes */
-#define RSL_SNAPSHOT_FORMAT	8
+#define RSL_SNAPSHOT_FORMAT	9
 
-typedef struct snapshot_header
+/* The parts, in the order of the file: policies, and last of all since when
+ * the bulkheads of the first part are reverted. */
+enum
 {
-	uint32		magic;
-	uint32		format;
-	uint32		bulkhead_size;
-	uint32		nbulkheads;
-	uint32		breaker_size;
-	uint32		nbreakers;
-	uint32		rule_size;
-	uint32		nrules;
-	uint32		kind_size[RSL_NUM_KINDS];
-	uint32		kind_count[RSL_NUM_KINDS];
-	pg_crc32c	crc;			/* of all that follows: policies of bulkheads,
-								 * of breakers, of runaway rules, of the other
-								 * kinds; since when the first are reverted */
-} snapshot_header;
+	PART_BULKHEADS,
+	PART_BREAKERS,
+	PART_RULES,
+	PART_KINDS,					/* one for each kind */
+	PART_REVERTED = PART_KINDS + RSL_NUM_KINDS,
+	NUM_PARTS
+};
+
+StaticAssertDecl(NUM_PARTS <= RSL_SNAPSHOT_MAX_PARTS, "too many parts");
 
 /* Like read(), until all is there.  Returns false on any shortage. */
 static bool
@@ -149,9 +145,8 @@ load_rules(const rsl_runaway_policy *policies, uint32 n)
 	}
 }
 
-/* Returns where those of the next kind are. */
-static char *
-load_kind(const rsl_kind *kind, char *policies, uint32 n)
+static void
+load_kind(const rsl_kind *kind, const char *policies, uint32 n)
 {
 	for (uint32 i = 0; i < n; i++)
 	{
@@ -167,46 +162,68 @@ load_kind(const rsl_kind *kind, char *policies, uint32 n)
 						 kind->setting, kind->capacity())));
 		break;
 	}
-	return policies + n * kind->policy_size;
 }
 
-/* Were the policies of the kinds written by this version of the library? */
-static bool
-kinds_fit(const snapshot_header *header)
+/* A header of this version of the library, with nothing in it */
+static void
+init_header(rsl_snapshot_header *header)
 {
+	memset(header, 0, sizeof(*header));
+	header->magic = RSL_SNAPSHOT_MAGIC;
+	header->format = RSL_SNAPSHOT_FORMAT;
+	header->nparts = NUM_PARTS;
+	header->parts[PART_BULKHEADS].size = sizeof(rsl_bulkhead_policy);
+	header->parts[PART_BREAKERS].size = sizeof(rsl_breaker_policy);
+	header->parts[PART_RULES].size = sizeof(rsl_runaway_policy);
 	for (int k = 0; k < RSL_NUM_KINDS; k++)
-	{
-		if (header->kind_size[k] != rsl_kinds[k]->policy_size)
-			return false;
-	}
-	return true;
+		header->parts[PART_KINDS + k].size = rsl_kinds[k]->policy_size;
+	header->parts[PART_REVERTED].size = sizeof(TimestampTz);
 }
 
-/* The bytes of all their policies.  Returns false if that cannot be. */
-static bool
-kinds_size(const snapshot_header *header, size_t *size)
+/*
+ * Read and check the file.  Sets what follows the header, which the caller
+ * frees, or returns why the file is to be ignored.
+ */
+static const char *
+read_file(int fd, rsl_snapshot_header *header, char **body)
 {
-	*size = 0;
-	for (int k = 0; k < RSL_NUM_KINDS; k++)
-	{
-		if (header->kind_count[k] > 1000000)
-			return false;
-		*size += header->kind_count[k] * rsl_kinds[k]->policy_size;
-	}
-	return true;
+	rsl_snapshot_header ours;
+	const char *damage;
+	struct stat file;
+	uint64_t	size;
+	pg_crc32c	crc;
+
+	if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) ||
+		!read_fully(fd, header, sizeof(*header)))
+		return "it is not a snapshot of resilience";
+	init_header(&ours);
+	damage = rsl_snapshot_check(header, &ours, (uint64_t) file.st_size, &size);
+	if (damage)
+		return damage;
+	if (header->parts[PART_REVERTED].count != header->parts[PART_BULKHEADS].count)
+		return "its header is damaged";
+
+	*body = malloc(size + 1);
+	if (*body == NULL || !read_fully(fd, *body, size))
+		return "it cannot be read";
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, *body, size);
+	FIN_CRC32C(crc);
+	return EQ_CRC32C(crc, header->crc) ? NULL : "its checksum is wrong";
 }
 
 /* Load the file into empty shared memory.  Nobody else is there. */
 void
 rsl_snapshot_load(void)
 {
-	snapshot_header header;
-	char	   *policies = NULL;
+	rsl_snapshot_header header;
+	char	   *body = NULL;
+	const char *part[NUM_PARTS];
+	const char *damage;
 	int			fd;
-	const char *damage = NULL;
-	size_t		kinds = 0;
 
-	fd = open(SNAPSHOT_FILE, O_RDONLY | PG_BINARY, 0);
+	/* what is no file at all may not keep the server waiting */
+	fd = open(SNAPSHOT_FILE, O_RDONLY | O_NONBLOCK | PG_BINARY, 0);
 	if (fd < 0)
 	{
 		if (errno != ENOENT)
@@ -215,177 +232,125 @@ rsl_snapshot_load(void)
 					 errmsg("could not open file \"%s\": %m", SNAPSHOT_FILE)));
 		return;
 	}
-
-	if (!read_fully(fd, &header, sizeof(header)) ||
-		header.magic != SNAPSHOT_MAGIC)
-		damage = "it is not a snapshot of resilience";
-	else if (header.format != RSL_SNAPSHOT_FORMAT ||
-			 header.bulkhead_size != sizeof(rsl_bulkhead_policy) ||
-			 header.breaker_size != sizeof(rsl_breaker_policy) ||
-			 header.rule_size != sizeof(rsl_runaway_policy) ||
-			 !kinds_fit(&header))
-		damage = "it was written by another version of the library";
-	else if (header.nbulkheads > 1000000 || header.nbreakers > 1000000 ||
-			 header.nrules > 1000000 || !kinds_size(&header, &kinds))
-		damage = "its header is damaged";
-	else
-	{
-		size_t		size = (size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy) +
-			(size_t) header.nbreakers * sizeof(rsl_breaker_policy) +
-			(size_t) header.nrules * sizeof(rsl_runaway_policy) + kinds +
-			(size_t) header.nbulkheads * sizeof(TimestampTz);
-		pg_crc32c	crc;
-
-		policies = malloc(size + 1);
-		if (policies == NULL || !read_fully(fd, policies, size))
-			damage = "it is too short";
-		else
-		{
-			INIT_CRC32C(crc);
-			COMP_CRC32C(crc, policies, size);
-			FIN_CRC32C(crc);
-			if (!EQ_CRC32C(crc, header.crc))
-				damage = "its checksum is wrong";
-		}
-	}
+	damage = read_file(fd, &header, &body);
 	close(fd);
 
 	if (damage)
+	{
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring file \"%s\": %s", SNAPSHOT_FILE, damage),
 				 errdetail("Definitions hold again when the tables have been read.")));
-	else
-	{
-		char	   *breakers = policies +
-			(size_t) header.nbulkheads * sizeof(rsl_bulkhead_policy);
-		char	   *rules = breakers +
-			(size_t) header.nbreakers * sizeof(rsl_breaker_policy);
-		char	   *kind = rules +
-			(size_t) header.nrules * sizeof(rsl_runaway_policy);
-		char	   *reverted = kind + kinds;
-
-		load_bulkheads((rsl_bulkhead_policy *) policies,
-					   (TimestampTz *) reverted, header.nbulkheads);
-		load_breakers((rsl_breaker_policy *) breakers, header.nbreakers);
-		load_rules((rsl_runaway_policy *) rules, header.nrules);
-		for (int k = 0; k < RSL_NUM_KINDS; k++)
-			kind = load_kind(rsl_kinds[k], kind, header.kind_count[k]);
+		free(body);
+		return;
 	}
-	free(policies);
-}
 
-/* The same for the other kinds, whose positions follow. */
-static bool
-next_of_kinds(int *position, int first, const void **policy, size_t *size,
-			  snapshot_header *header)
-{
+	for (int i = 0; i < NUM_PARTS; i++)
+		part[i] = body + rsl_snapshot_offset(&header, i);
+	load_bulkheads((const rsl_bulkhead_policy *) part[PART_BULKHEADS],
+				   (const TimestampTz *) part[PART_REVERTED],
+				   header.parts[PART_BULKHEADS].count);
+	load_breakers((const rsl_breaker_policy *) part[PART_BREAKERS],
+				  header.parts[PART_BREAKERS].count);
+	load_rules((const rsl_runaway_policy *) part[PART_RULES],
+			   header.parts[PART_RULES].count);
 	for (int k = 0; k < RSL_NUM_KINDS; k++)
-	{
-		int			capacity = rsl_kinds[k]->capacity();
-
-		while (*position < first + capacity)
-		{
-			*policy = rsl_kinds[k]->published((*position)++ - first);
-			if (*policy == NULL)
-				continue;
-			*size = rsl_kinds[k]->policy_size;
-			header->kind_count[k]++;
-			return true;
-		}
-		first += capacity;
-	}
-	return false;
+		load_kind(rsl_kinds[k], part[PART_KINDS + k],
+				  header.parts[PART_KINDS + k].count);
+	free(body);
 }
 
-/*
- * Is there a next published definition?  Sets *policy and *size, and adds one
- * to the header's count of its kind.
- */
-static bool
-next_policy(int *position, const void **policy, size_t *size,
-			snapshot_header *header)
+/* Where a position among all entries of shared memory is. */
+static const void *
+policy_at(int part, int index)
 {
-	int			first_breaker = rsl_shmem->nbulkheads;
-	int			first_rule = first_breaker + rsl_breakers_shmem->nbreakers;
-
-	while (*position < first_rule + rsl_runaway->max_rules)
+	switch (part)
 	{
-		int			i = (*position)++;
-
-		if (i < first_breaker)
-		{
-			if (!rsl_bulkheads[i].published)
-				continue;
-			*policy = &rsl_bulkheads[i].policy;
-			*size = sizeof(rsl_bulkhead_policy);
-			header->nbulkheads++;
-		}
-		else if (i < first_rule)
-		{
-			if (!rsl_breakers[i - first_breaker].published)
-				continue;
-			*policy = &rsl_breakers[i - first_breaker].policy;
-			*size = sizeof(rsl_breaker_policy);
-			header->nbreakers++;
-		}
-		else
-		{
-			if (!rsl_runaway->rules[i - first_rule].published)
-				continue;
-			*policy = &rsl_runaway->rules[i - first_rule].policy;
-			*size = sizeof(rsl_runaway_policy);
-			header->nrules++;
-		}
-		return true;
+		case PART_BULKHEADS:
+			return rsl_bulkheads[index].published ? &rsl_bulkheads[index].policy : NULL;
+		case PART_BREAKERS:
+			return rsl_breakers[index].published ? &rsl_breakers[index].policy : NULL;
+		case PART_RULES:
+			return rsl_runaway->rules[index].published ? &rsl_runaway->rules[index].policy : NULL;
+		default:
+			return rsl_kinds[part - PART_KINDS]->published(index);
 	}
-	return next_of_kinds(position, first_rule + rsl_runaway->max_rules,
-						 policy, size, header);
 }
 
-/* Since when are the published bulkheads reverted?  Of the next one. */
-static bool
-next_reverted(int *position, TimestampTz *reverted_at)
+static int
+entries_of(int part)
 {
-	for (; *position < rsl_shmem->nbulkheads; (*position)++)
+	switch (part)
 	{
-		if (!rsl_bulkheads[*position].published)
-			continue;
-		*reverted_at = rsl_bulkheads[*position].reverted_at;
-		(*position)++;
-		return true;
+		case PART_BULKHEADS:
+			return rsl_shmem->nbulkheads;
+		case PART_BREAKERS:
+			return rsl_breakers_shmem->nbreakers;
+		case PART_RULES:
+			return rsl_runaway->max_rules;
+		default:
+			return rsl_kinds[part - PART_KINDS]->capacity();
 	}
-	return false;
+}
+
+/* What the file holds, piece by piece: call "each" until it returns false. */
+static bool
+foreach_piece(rsl_snapshot_header *header,
+			  bool (*each) (const void *piece, size_t size, void *arg), void *arg)
+{
+	for (int part = 0; part < PART_REVERTED; part++)
+	{
+		header->parts[part].count = 0;
+		for (int i = 0; i < entries_of(part); i++)
+		{
+			const void *policy = policy_at(part, i);
+
+			if (policy == NULL)
+				continue;
+			header->parts[part].count++;
+			if (!each(policy, header->parts[part].size, arg))
+				return false;
+		}
+	}
+	header->parts[PART_REVERTED].count = header->parts[PART_BULKHEADS].count;
+	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
+	{
+		if (rsl_bulkheads[i].published &&
+			!each(&rsl_bulkheads[i].reverted_at, sizeof(TimestampTz), arg))
+			return false;
+	}
+	return true;
+}
+
+static bool
+sum_up(const void *piece, size_t size, void *arg)
+{
+	pg_crc32c  *crc = arg;
+
+	COMP_CRC32C(*crc, piece, size);
+	return true;
+}
+
+static bool
+write_piece(const void *piece, size_t size, void *arg)
+{
+	return write_fully(*(int *) arg, piece, size);
 }
 
 /* Write what is published.  The config lock is held.  Never throws. */
 void
 rsl_snapshot_save(void)
 {
-	snapshot_header header = {
-		.magic = SNAPSHOT_MAGIC,
-		.format = RSL_SNAPSHOT_FORMAT,
-		.bulkhead_size = sizeof(rsl_bulkhead_policy),
-		.breaker_size = sizeof(rsl_breaker_policy),
-		.rule_size = sizeof(rsl_runaway_policy)
-	};
-	snapshot_header second_pass = header;
+	rsl_snapshot_header header;
+	pg_crc32c	crc;
 	const char *failed = NULL;
-	const void *policy;
-	size_t		size;
-	TimestampTz reverted_at;
-	int			position = 0;
 	int			fd;
 
-	for (int k = 0; k < RSL_NUM_KINDS; k++)
-		header.kind_size[k] = rsl_kinds[k]->policy_size;
-	INIT_CRC32C(header.crc);
-	while (next_policy(&position, &policy, &size, &header))
-		COMP_CRC32C(header.crc, policy, size);
-	position = 0;
-	while (next_reverted(&position, &reverted_at))
-		COMP_CRC32C(header.crc, &reverted_at, sizeof(reverted_at));
-	FIN_CRC32C(header.crc);
+	init_header(&header);
+	INIT_CRC32C(crc);
+	(void) foreach_piece(&header, sum_up, &crc);
+	FIN_CRC32C(crc);
+	header.crc = crc;
 
 	fd = open(SNAPSHOT_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY,
 			  pg_file_create_mode);
@@ -393,20 +358,9 @@ rsl_snapshot_save(void)
 		failed = "open";
 	else
 	{
-		if (!write_fully(fd, &header, sizeof(header)))
+		if (!write_fully(fd, &header, sizeof(header)) ||
+			!foreach_piece(&header, write_piece, &fd))
 			failed = "write";
-		position = 0;
-		while (!failed && next_policy(&position, &policy, &size, &second_pass))
-		{
-			if (!write_fully(fd, policy, size))
-				failed = "write";
-		}
-		position = 0;
-		while (!failed && next_reverted(&position, &reverted_at))
-		{
-			if (!write_fully(fd, &reverted_at, sizeof(reverted_at)))
-				failed = "write";
-		}
 		if (!failed && pg_fsync(fd) != 0)
 			failed = "fsync";
 		if (close(fd) != 0 && !failed)

@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use ResilienceTest;
@@ -103,7 +104,7 @@ for my $mode (qw(fast immediate))
 # Without the file, or with a damaged one, the launcher reads the tables
 sub restored
 {
-	my ($label, $damage, $message) = @_;
+	my ($label, $damage, $message, $mend) = @_;
 
 	$mon->close;
 	$node->stop('immediate');
@@ -114,7 +115,9 @@ sub restored
 	pass("$label: in force again from the tables");
 	like(slurp_file($node->logfile, $log), $message, "$label: the log tells") if $message;
 	is_in_force($label);
-	ok(-s $file, "$label: the file is there again");
+	$mend->() if $mend;
+	wait_until("$label: written", sub { -f $file && -s $file }, 20);
+	pass("$label: the file is there again");
 	return;
 }
 
@@ -138,8 +141,42 @@ restored('a flipped bit', sub { change_file(sub { my $x = $_[0]; substr($x, 200,
 	qr/ignoring file "resilience.snapshot": its checksum is wrong/);
 restored('another format', sub { change_file(sub { my $x = $_[0]; substr($x, 4, 1) ^= "\x40"; $x }) },
 	qr/ignoring file "resilience.snapshot": it was written by another version/);
-restored('an absurd count', sub { change_file(sub { my $x = $_[0]; substr($x, 12, 4) = "\xff\xff\xff\x7f"; $x }) },
+restored('an absurd count', sub { change_file(sub { my $x = $_[0]; substr($x, 20, 4) = "\xff\xff\xff\x7f"; $x }) },
+	qr/ignoring file "resilience.snapshot": it is too short/);
+restored('something behind it', sub { change_file(sub { $_[0] . 'x' }) },
+	qr/ignoring file "resilience.snapshot": it is too long/);
+restored('a directory', sub { unlink $file; mkdir $file or die $! }, qr/ignoring file "resilience.snapshot"/, sub { rmdir $file });
+restored('a pipe that nobody writes to', sub { unlink $file; POSIX::mkfifo($file, 0600) or die $! },
 	qr/ignoring file "resilience.snapshot"/);
+
+# Whatever stands in the file
+for my $seed (1 .. 6)
+{
+	srand($seed);
+	my ($content, $what) = (slurp_file($file), '');
+	$mon->close;
+	$node->stop('immediate');
+	if ($seed % 3 == 0)
+	{
+		$content = join('', map { chr(int(rand(256))) } 1 .. int(rand(20000)));
+		$what = 'random bytes';
+	}
+	elsif ($seed % 3 == 1)
+	{
+		$content = substr($content, 0, int(rand(length($content))));
+		$what = 'cut at ' . length($content);
+	}
+	else
+	{
+		substr($content, int(rand(length($content))), 1) = chr(int(rand(256))) for 1 .. 20;
+		$what = '20 bytes changed';
+	}
+	change_file(sub { $content });
+	ok($node->start(fail_ok => 1), "the server starts, seed $seed: $what");
+	$mon = monitor($node);
+	wait_until("seed $seed: restored", sub { (connect_refused($node, user => 'locked') || { C => '' })->{C} eq '53300' }, 20);
+	is_in_force("seed $seed");
+}
 
 # A file of before the last change: a crash between the commit and the write
 my $old = slurp_file($file);
