@@ -136,6 +136,58 @@ like($psql->("d$_"), qr/schema "resilience" is not the extension's own/, "CREATE
 $node->safe_psql('d4', 'CREATE SCHEMA resilience');
 is($psql->('d4'), '', 'an empty schema of a superuser will do');
 
+# --- a schema before pg_catalog, for every function that changes something
+
+my %pairs = (
+	text => [qw(text name)], name => [qw(name text)], oid => [qw(oid regclass regrole)], regclass => [qw(regclass oid)],
+	regrole => [qw(regrole oid)], map { $_ => [$_] } qw(int4 int8 bool timestamptz interval float8 jsonb));
+$mon->ok('CREATE SCHEMA trap AUTHORIZATION app');
+for my $left (sort keys %pairs)
+{
+	for my $right (@{ $pairs{$left} })
+	{
+		$app->ok("CREATE FUNCTION trap.sprung(pg_catalog.$left, pg_catalog.$right) RETURNS boolean LANGUAGE plpgsql
+			AS \$\$ BEGIN RAISE 'sprung by %', current_user; END \$\$");
+		$app->ok("CREATE OPERATOR trap.$_ (LEFTARG = pg_catalog.$left, RIGHTARG = pg_catalog.$right, FUNCTION = trap.sprung)")
+		  for qw(= <> < <= >);
+	}
+}
+$app->ok("CREATE FUNCTION trap.$_ LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'sprung by %', current_user; END \$\$")
+  for 'now() RETURNS timestamptz', 'clock_timestamp() RETURNS timestamptz', 'current_database() RETURNS name',
+  'pg_get_userbyid(oid) RETURNS name', 'quote_ident(text) RETURNS text', 'pg_has_role(oid, oid, text) RETURNS boolean',
+  'array_position(text[], text) RETURNS int';
+$app->ok('CREATE TABLE trap.pg_class (oid oid)');
+$mon->ok('CREATE SERVER trapped FOREIGN DATA WRAPPER postgres_fdw');
+$mon->ok('CREATE FOREIGN TABLE public.trapped (a int) SERVER trapped');
+$mon->ok('CREATE TABLE public.instead (a int)');
+my $careless = connect_to($node);
+$careless->ok('SET search_path = trap, pg_catalog');
+is($careless->query(q{SELECT 'a'::pg_catalog.text = 'b'::pg_catalog.text})->{error}{M}, "sprung by $ResilienceTest::superuser", 'the trap works');
+for my $call (
+	q{create_bulkhead('trap', role_name => 'app', database_name => '*', application_name => 'x', tag => 'a=b', max_running => 1)}, q{alter_bulkhead('trap', max_running => 2)},
+	q{preview_bulkhead('trap', role_name => 'app')}, q{drop_bulkhead('trap')},
+	q{create_runaway_rule('trap', role_name => 'app', max_duration => '1 s')}, q{alter_runaway_rule('trap', max_duration => '2 s')}, q{drop_runaway_rule('trap')},
+	q{create_breaker('trap', server => 'trapped', on_open => 'fallback')}, q{alter_breaker('trap', max_failures => 3)},
+	q{set_fallback('public.trapped', 'public.instead')}, q{force_breaker('trap', 'open')}, q{drop_fallback('public.trapped')},
+	q{create_health_check('trap', query => 'SELECT 1 = 1')}, q{alter_health_check('trap', timeout => '2 s')}, q{run_health_check('trap')},
+	q{create_feature('trap', health_check => 'trap', breaker => 'trap', fallback_sql => 'SELECT 1 WHERE 1 = 1', expires_at => 'infinity')},
+	q{alter_feature('trap', description => 'x')}, q{set_feature('trap', true, 'x')}, q{set_feature('trap', false, 'x')}, q{drop_feature('trap')},
+	q{create_degradation('trap', 'loaded', 'low', '{"work_mem": "1MB"}')}, q{alter_degradation('trap', enabled => false)}, q{drop_degradation('trap')},
+	q{create_experiment('trap', 'latency', delay => '1 ms', role_name => 'app', relation => 'public.instead', stop_condition => 'SELECT 1 = 2')},
+	q{alter_experiment('trap', delay => '2 ms')}, q{preview_experiment('trap')}, q{start_experiment('trap')}, q{stop_experiment('trap')}, q{drop_experiment('trap')},
+	q{drop_health_check('trap')}, q{reset_breaker('trap')}, q{drop_breaker('trap')})
+{
+	is($careless->query("SELECT resilience.$call")->{error}{M}, undef, "not by $call");
+}
+for my $view (map { $_->[0] } @{ $mon->query(q{SELECT relname FROM pg_class WHERE relnamespace = 'resilience'::regnamespace AND relkind = 'v'})->{rows} })
+{
+	is($careless->query("SELECT pg_catalog.count(*) FROM (SELECT * FROM resilience.$view) v")->{error}{M}, undef, "nor by the view $view");
+}
+$careless->ok('ALTER SERVER trapped RENAME TO renamed');
+$careless->ok('DROP TABLE public.instead');
+$careless->ok('DROP SERVER renamed CASCADE');
+pass('nor by what is done to the objects that it names');
+
 # --- row security of what stands in for a foreign table, in plans that are kept
 
 $mon->ok($_) for 'CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host \'/nonexistent\')',
