@@ -1,23 +1,17 @@
 #!/usr/bin/env bash
 #
-# test/layers.sh - do includes point downward only?
+# test/layers.sh - is the tree as docs/architecture.md says?
 #
-# The folders of src from the ground up, as in docs/architecture.md; those of
-# one line do not know each other.
+# The layers are those of its picture: a folder may include what stands below
+# it, and nothing that stands above or beside it.  Files and functions that the
+# page names exist.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
+page=docs/architecture.md
 
-layers=(
-	"core"
-	"shared"
-	"policy"
-	"bulkhead breaker retry"
-	"shedding health"
-	"degradation chaos metrics"
-	"endpoint"
-	"worker"
-)
+mapfile -t layers < <(sed -n '/^```text/,/^```$/p' "$page" |
+	grep -o '^ |  \([a-z]\+/ *\)\+' | tr -d '|/' | tac)
 
 declare -A level
 for i in "${!layers[@]}"; do
@@ -31,7 +25,7 @@ complain() { echo "$*" >&2; wrong=1; }
 
 for folder in src/*/; do
 	folder=${folder#src/}
-	[ -n "${level[${folder%/}]:-}" ] || complain "src/$folder has no layer: see ${0##*/}"
+	[ -n "${level[${folder%/}]:-}" ] || complain "src/$folder is not in the picture of $page"
 done
 
 while IFS=: read -r file include; do
@@ -45,5 +39,13 @@ while IFS=: read -r file include; do
 		complain "$file: includes \"$include\", which is not below it"
 	fi
 done < <(grep -Eo '^[[:space:]]*#[[:space:]]*include[[:space:]]+"[^"]+"' src/*/*.[ch] | sed -E 's/:.*"([^"]+)"/:\1/')
+
+while read -r name; do
+	case $name in
+		*'()') grep -rqw --include='*.[ch]' -- "${name%()}" src || complain "$page: no function $name" ;;
+		*) compgen -G "$name" >/dev/null || compgen -G "src/$name" >/dev/null ||
+			compgen -G "src/*/$name" >/dev/null || complain "$page: no file $name" ;;
+	esac
+done < <(grep -o '`[^` ]*\(\.[ch]\|\.sh\|\.pm\|\.md\|()\)`' "$page" | tr -d '`' | sort -u)
 
 exit $wrong

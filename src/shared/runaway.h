@@ -3,7 +3,7 @@
  * runaway.h
  *		Runaway rules and the quarantine in shared memory.
  *
- * About 30 kB with the default of 32 rules: 512 bytes for a rule, 14 kB for
+ * About 22 kB with the default of 16 rules: 512 bytes for a rule, 14 kB for
  * the quarantine and the notes.
  *
  *-------------------------------------------------------------------------
