@@ -359,6 +359,9 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			rsl_degradation_over();
+
+			/* of a refusal that somebody caught: no later error is meant */
+			rsl_refusal_unlogged = false;
 			if (rsl_admitted && rsl_utility_depth == 0)
 			{
 				if (unlikely(rsl_budget_is_open))

@@ -70,6 +70,14 @@ my $lines = () = substr(slurp_file($node->logfile), $from) =~ /ERROR:  bulkhead 
 cmp_ok($lines, '<', 60, 'and of lines in the log');
 cmp_ok($lines, '>', 0, 'which has some');
 
+# a refusal that is caught does not keep a later error out of the log
+$mon->ok(q{SELECT resilience.create_breaker('shut'), resilience.force_breaker('shut', 'open')});
+$mon->ok('GRANT EXECUTE ON FUNCTION resilience.call_with_breaker TO app');
+my $catches = q{DO $$ BEGIN PERFORM resilience.call_with_breaker('shut', 'SELECT 1'); EXCEPTION WHEN SQLSTATE '08R01' THEN NULL; END $$};
+$app->ok($catches) for 1 .. 3;
+$app->query(q{DO $$ BEGIN RAISE EXCEPTION 'it is told all the same' USING ERRCODE = '57014'; END $$});
+like(slurp_file($node->logfile), qr/ERROR:  it is told all the same/, 'a refusal that is caught hides no later error');
+
 # --- names that a grantee of retry() makes up
 
 $mon->ok('GRANT EXECUTE ON FUNCTION resilience.retry TO app');
