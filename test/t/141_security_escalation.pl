@@ -256,7 +256,8 @@ wait_until('the experiment was aborted', sub {
 	$most = $now if $now > $most;
 	return $mon->value(q{SELECT state FROM resilience.experiments WHERE name = 'stubborn'}) eq 'aborted';
 });
-is($most, 1, 'a stop condition that does not end holds up one worker');
+# a second one, if the first takes its time to die
+cmp_ok($most, '<=', 2, 'a stop condition that does not end does not hold up all workers');
 wait_until('its worker is gone', sub { !process_lives($stuck) });
 pass('which is terminated');
 wait_until('checks are run', sub {
