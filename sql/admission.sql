@@ -78,9 +78,9 @@ TABLE regress_adm_t;
 SELECT * FROM regress_adm_t FOR UPDATE;
 COPY regress_adm_t TO stdout;
 COPY (SELECT 1) TO stdout;
-COPY regress_adm_t FROM stdin;
-3	three
-\.
+-- (not FROM stdin: what psql does with the data of a COPY that is refused
+-- depends on its minor release)
+COPY regress_adm_t FROM '/nonexistent';
 CALL regress_adm_p();
 DO $$ BEGIN END $$;
 CREATE TABLE regress_adm_new (i int);

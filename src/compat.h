@@ -210,15 +210,26 @@ rsl_may_compute_query_id(void)
 	return compute_query_id != COMPUTE_QUERY_ID_OFF;
 }
 
-/* JumbleQuery() sets the identifier of a query; until 15 it wanted the text */
+/*
+ * JumbleQuery() sets the identifier of a query; until 15 it wanted the text.
+ * It asserts that a module has asked for identifiers, which EnableQueryId()
+ * does for good, and we for one query.  If an error leaves the switch on, the
+ * session computes identifiers that it could do without.
+ */
 static inline JumbleState *
 rsl_jumble_query(Query *query, const char *text)
 {
+	bool		enabled = query_id_enabled;
+	JumbleState *state;
+
+	query_id_enabled = true;
 #if PG_VERSION_NUM >= 160000
-	return JumbleQuery(query);
+	state = JumbleQuery(query);
 #else
-	return JumbleQuery(query, text);
+	state = JumbleQuery(query, text);
 #endif
+	query_id_enabled = enabled;
+	return state;
 }
 
 /*
