@@ -248,15 +248,13 @@ static void
 find_use_in_tables(Oid role, role_use *use)
 {
 	rsl_publication *mine = rsl_empty_publication(MyDatabaseId);
-	Oid			relid = rsl_definitions_relation();
 
-	if (OidIsValid(relid))
-		rsl_read_definitions(mine, relid);
-	for (int p = 0; p < mine->npolicies; p++)
+	rsl_read_bulkheads(&mine->bulkheads);
+	for (int p = 0; p < mine->bulkheads.npolicies; p++)
 	{
-		if (mine->policies[p].conditions.role == role)
+		if (mine->bulkheads.policies[p].conditions.role == role)
 			note_use(use, MyDatabaseId, "condition", "bulkhead",
-					 mine->policies[p].name);
+					 mine->bulkheads.policies[p].name);
 	}
 	rsl_read_runaway_rules(&mine->runaway);
 	for (int p = 0; p < mine->runaway.npolicies; p++)

@@ -19,12 +19,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "policy/definitions.h"
-#include "policy/publish.h"
+#include "shared/layout.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -35,6 +36,24 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+/*
+ * Serialize everybody who changes definitions, in any database, until the end
+ * of the transaction.  No object has this identity: only we take this lock.
+ */
+void
+rsl_lock_definitions(void)
+{
+	LockSharedObject(ExtensionRelationId, InvalidOid, 0, ExclusiveLock);
+}
+
+/* The length of an interval in milliseconds; a month has 30 days. */
+double
+rsl_interval_ms(const Interval *interval)
+{
+	return (interval->month * 30.0 + interval->day) * SECS_PER_DAY * 1000.0 +
+		interval->time / 1000.0;
+}
 
 char *
 rsl_text_column(HeapTuple tuple, TupleDesc desc, int column)

@@ -13,6 +13,10 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "shared/events.h"
+#include "utils/timestamp.h"
+
+#define RSL_EXTENSION_NAME		"resilience"
+#define RSL_SCHEMA_NAME			"resilience"
 
 /* more columns than any table of definitions has */
 #define RSL_MAX_DEFINITION_COLUMNS	32
@@ -39,6 +43,9 @@ typedef struct rsl_definition_table
 	/* raises what is wrong with a row; "old" is the one it replaces, or NULL */
 	void		(*check) (HeapTuple tuple, HeapTuple old, TupleDesc desc);
 } rsl_definition_table;
+
+extern void rsl_lock_definitions(void);
+extern double rsl_interval_ms(const Interval *interval);
 
 /* Reading a row. */
 extern char *rsl_text_column(HeapTuple tuple, TupleDesc desc, int column);

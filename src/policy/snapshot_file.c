@@ -99,7 +99,7 @@ load_bulkheads(const rsl_bulkhead_policy *policies,
 {
 	for (uint32 i = 0; i < n; i++)
 	{
-		if (rsl_publish_at_start(&policies[i], reverted[i]))
+		if (rsl_publish_bulkhead_at_start(&policies[i], reverted[i]))
 			continue;
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
