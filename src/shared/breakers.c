@@ -247,14 +247,18 @@ tell_change(const breaker_change *change, change_cause cause)
 {
 	static const char *const positions[] = {"closed", "half_open", "open"};
 	static const char *const forces[] = {"", " forced=open", " forced=closed"};
-	const char *mode = change->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
-	const char *server_key = change->server_name[0] ? " server=\"" : "";
-	const char *server_end = change->server_name[0] ? "\"" : "";
+	const char *mode;
+	const char *server_key;
+	const char *server_end;
 	char		open_ms[32] = "";
-	uint32		calls = Max(change->window.calls, 1);
+	uint32		calls;
 
 	if (!change->to_tell)
-		return;
+		return;					/* and nothing else of it is set */
+	mode = change->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
+	server_key = change->server_name[0] ? " server=\"" : "";
+	server_end = change->server_name[0] ? "\"" : "";
+	calls = Max(change->window.calls, 1);
 	if (change->to == RSL_BREAKER_OPEN && change->force == RSL_FORCE_AUTO)
 		rsl_event(RSL_EVENT_BREAKER, change->database, change->name,
 				  positions[change->from], positions[change->to],

@@ -101,7 +101,9 @@ case $what in
 		fi
 		if [ "$errors" -gt 0 ]; then
 			bad=$((bad + 1))
-			grep -h -A 40 'ERROR-BEGIN' "$work"/reports/* | head -n 200
+			echo "by place:"
+			grep -h -A 2 'ERROR-BEGIN' "$work"/reports/* | sed -n 's/.*    at 0x[0-9A-F]*: //p' | sort | uniq -c | sort -rn | head -n 40
+			grep -h -A 40 'ERROR-BEGIN' "$work"/reports/* | head -n 300
 		fi
 		;;
 
