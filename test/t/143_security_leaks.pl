@@ -21,6 +21,7 @@ my $node = preloaded_node('leaks', roles => [qw(app other reader watcher listene
 my $mon = monitor($node);
 
 $mon->ok('CREATE ROLE keeper LOGIN CREATEROLE');
+$mon->ok('GRANT other TO keeper WITH ADMIN OPTION');    # for 16 and later
 $mon->ok('GRANT pg_monitor TO watcher');
 $mon->ok('CREATE DATABASE elsewhere');
 
