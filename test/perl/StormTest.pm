@@ -130,7 +130,21 @@ sub storm_objects
 		'GRANT EXECUTE ON FUNCTION resilience.retry, resilience.retry_query, resilience.run_feature, resilience.call_with_breaker,'
 		  . ' resilience.breaker_acquire, resilience.breaker_record TO storm',
 		'GRANT EXECUTE ON PROCEDURE resilience.retry_transaction TO storm',
-		'GRANT pg_monitor TO storm');
+		'GRANT pg_monitor TO storm',
+		# policies that stay as they are, so that what is lost adds up
+		"CREATE SERVER kept FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres')",
+		"CREATE USER MAPPING FOR PUBLIC SERVER kept OPTIONS (user 'far', password_required 'false')",
+		q{CREATE FOREIGN TABLE far_kept (id int, filler text) SERVER kept OPTIONS (table_name 'storm')},
+		'GRANT ALL ON far_kept TO storm',
+		q{SELECT resilience.create_breaker('kept', 'kept', max_failures => 1000000, failure_rate => 1, reset_timeout => '100 ms'),
+			resilience.create_breaker('kept open'),
+			resilience.create_breaker('kept generic', max_failures => 1000000, failure_rate => 1, reset_timeout => '100 ms'),
+			resilience.create_bulkhead('kept', role_name => 'storm', max_running => 60, max_connections => 100, max_waiting => 100),
+			resilience.create_bulkhead('kept tenants', role_name => 'storm', tag => 'tenant', max_running => 30, max_waiting => 30),
+			resilience.create_feature('kept', fallback_sql => 'SELECT 3', fallback_on_error => true)},
+		q{SELECT resilience.force_breaker('kept open', 'open')},
+		# the other end has limits of its own
+		'ALTER ROLE far SET resilience.mode = off');
 	return;
 }
 
@@ -157,6 +171,11 @@ my @statements = (
 	'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;'
 	  . ' SELECT count(*) FROM storm; RESET ALL',
 	'SELECT count(*) FROM far_storm WHERE id < 100',
+	'SELECT count(*) FROM far_kept WHERE id < 100',
+	'SELECT count(*) FROM far_kept f, pg_sleep(0.02) WHERE id < 10',
+	'BEGIN; DECLARE k CURSOR FOR SELECT * FROM far_kept; FETCH 1 FROM k; SELECT 1/0',
+	q{BEGIN; SELECT resilience.breaker_acquire('kept generic'); SELECT pg_sleep(0.01)},
+	q{SELECT resilience.call_with_breaker('kept generic', 'SELECT pg_sleep(0.01)')},
 	'SELECT count(*) FROM far_storm f JOIN storm s USING (id) WHERE s.id < 50',
 	'INSERT INTO far_written VALUES (2)',
 	'BEGIN; DECLARE f CURSOR FOR SELECT * FROM far_storm; FETCH 1 FROM f; SAVEPOINT s; FETCH 300 FROM f; ROLLBACK TO s; COMMIT',
@@ -164,6 +183,7 @@ my @statements = (
 	q{SELECT resilience.retry('INSERT INTO written VALUES (4)')},
 	q{CALL resilience.retry_transaction('INSERT INTO written VALUES (5)')},
 	q{SELECT resilience.call_with_breaker('breaker 1', 'SELECT 1')},
+	q{SELECT resilience.call_with_breaker('kept open', 'SELECT 1')},
 	q{SELECT resilience.call_with_breaker('breaker 2', 'SELECT 1/0')},
 	q{SELECT CASE WHEN resilience.breaker_acquire('breaker 3') THEN resilience.breaker_record('breaker 3', random() < 0.7) END},
 	# a permit that is not given back by hand
@@ -197,7 +217,8 @@ sub client
 		if ($choice == 0)
 		{
 			# without a word, in the middle
-			$session->send('SELECT pg_sleep(0.05)');
+			$session->send(one_of('SELECT pg_sleep(0.05)', 'SELECT count(*) FROM far_kept, pg_sleep(0.03)',
+					q{SELECT resilience.call_with_breaker('kept generic', 'SELECT pg_sleep(0.03)')}));
 			sleep rand 0.02;
 			return $session->vanish;
 		}
@@ -208,7 +229,8 @@ sub client
 		}
 		elsif ($choice == 2)
 		{
-			$session->send('SELECT pg_sleep(0.05)');
+			$session->send(one_of('SELECT pg_sleep(0.05)', 'SELECT count(*) FROM far_kept f, pg_sleep(0.05)',
+					q{SELECT resilience.call_with_breaker('kept generic', 'SELECT pg_sleep(0.05)')}));
 			sleep rand 0.03;
 			$session->cancel;
 			note_outcome($session->result);
@@ -313,10 +335,11 @@ my %kinds = (
 	]);
 my %named = (runaway_rule => 'rule', health_check => 'check');
 
-# Somebody who is never content with the policies
+# Somebody who is never content with the policies; gentle => 1 leaves the
+# statistics
 sub changer
 {
-	my ($node) = @_;
+	my ($node, %params) = @_;
 	my $session = ResilienceTest::Client->new($node, options => '-c resilience.mode=off -c statement_timeout=20s');
 
 	return note_outcome($session) if $session->{error};
@@ -328,7 +351,7 @@ sub changer
 		{
 			my $kind = one_of(sort keys %kinds);
 			my $name = ($named{$kind} // $kind) . ' ' . (1 + int(rand 4));
-			my $definition = sprintf(one_of(@{ $kinds{$kind} }), 1 + int(rand 4), 1 + int(rand 4), int(rand 12));
+			my $definition = sprintf(one_of(@{ $kinds{$kind} }), 1 + int(rand 4), 1 + int(rand 4), int(rand 40));
 
 			push @sql, one_of(
 				("SELECT resilience.create_$kind($definition)") x 4,
@@ -341,7 +364,7 @@ sub changer
 				$kind eq 'bulkhead' ? "SELECT resilience.alter_bulkhead('$name', max_running => " . int(rand 10) . ')' : (),
 				$kind eq 'breaker' ? "SELECT resilience.force_breaker('$name', '" . one_of(qw(open closed auto auto)) . "')" : (),
 				$kind eq 'breaker' ? "SELECT resilience.reset_breaker('$name')" : (),
-				'SELECT resilience.reset_statistics()',
+				$params{gentle} ? () : 'SELECT resilience.reset_statistics()',
 				'ALTER SERVER loopback OPTIONS (SET dbname \'postgres\')',
 				'DROP SERVER loopback',
 				'DROP ROLE storm');
@@ -387,14 +410,14 @@ sub killer
 
 # Settings that come and go
 my %settings = (
-	'resilience.max_running' => [ -1, 2, 4, 8, 30 ],
+	'resilience.max_running' => [ -1, -1, 4, 8, 30 ],
 	'resilience.max_waiting' => [ 0, 3, 1000 ],
-	'resilience.max_wait' => [ '10ms', '100ms' ],
+	'resilience.max_wait' => [ '30ms', '300ms' ],
 	'resilience.minimum_priority' => [qw(low low low normal high)],
 	'resilience.preemption' => [qw(off waiting running)],
 	'resilience.adaptive_limit' => [qw(on off)],
 	'resilience.chaos' => [qw(on on on off)],
-	'resilience.mode' => [qw(enforce enforce enforce observe off)],
+	'resilience.mode' => [qw(enforce enforce enforce enforce observe off)],
 	'resilience.low_priority_cap' => [ -1, 1 ]);
 
 sub reloader

@@ -82,7 +82,8 @@ for my $label (sort keys %recovery)
 	is($here->value(q{SELECT resilience.feature_enabled('a feature')}), 'f', "$label: and can be changed");
 	all_zero($here, $label);
 	$here->close;
-	$node->restart('immediate');
+	$node->stop('immediate');
+	$node->start;
 	is(first_answer($node), $set eq 'first' ? '53300' : 'open', "$label: a crash later, from the first connection");
 	$node->stop;
 }

@@ -57,7 +57,7 @@ sub part
 	my $n = 0;
 
 	start_process($node, "$name client $_", $seed * 1000 + $n++, $until, \&client) for 1 .. $clients;
-	start_process($node, "$name changer $_", $seed * 1000 + 500 + $n++, $until, \&changer) for 1 .. 2;
+	start_process($node, "$name changer $_", $seed * 1000 + 500 + $n++, $until, sub { changer($_[0], %params) }) for 1 .. 2;
 	start_process($node, "$name neighbour $_", $seed * 1000 + 600 + $n++, $until, \&neighbour) for 1 .. 2;
 	start_process($node, "$name reloader", $seed * 1000 + 700 + $n++, $until, \&reloader);
 	start_process($node, "$name killer", $seed * 1000 + 800 + $n++, $until, sub { killer($_[0], %params) });
@@ -149,6 +149,13 @@ for my $what (sort keys %zero)
 	my $now;
 	eval { wait_until($what, sub { ($now = $mon->value($zero{$what})) eq '0' }, 20) };
 	is($now, 0, "no $what are left");
+}
+
+# It has come by those that were kept
+for my $kept ('success_total FROM resilience.breakers WHERE name = $$kept$$', 'success_total FROM resilience.breakers WHERE name = $$kept generic$$',
+	'admitted_total FROM resilience.bulkheads WHERE name = $$kept$$')
+{
+	cmp_ok($mon->value("SELECT $kept"), '>', 0, "there is some $kept");
 }
 
 # Every view answers
