@@ -19,16 +19,16 @@ export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 # name       short    long     seconds that it may take; -: not in the short run
 campaigns='
-model          400     900
-fuzz           600    7200
-arguments      600    1800
-sqlsmith       300    3600
-storm          400    1200
-sanitizers     400    1200
-scale          600    1800
+model          300     900
+fuzz           300    7200
+arguments      400    1800
+storm          400    1500
+sqlsmith         -    3600
+scale            -    1800
 upgrade          -    1800
 suites           -    5400
 assertions       -    5400
+sanitizers       -    5400
 valgrind         -    7200
 '
 
@@ -44,7 +44,11 @@ for arg; do
 		*) names+=("$arg") ;;
 	esac
 done
-[ -n "$short" ] || export RSL_HARDENING_LONG=1
+if [ -n "$short" ]; then
+	export RSL_FUZZ_SECONDS=${RSL_FUZZ_SECONDS:-10} RSL_STORM_SECONDS=${RSL_STORM_SECONDS:-60}
+else
+	export RSL_HARDENING_LONG=1
+fi
 
 # The script of a campaign, which may have several: memory.sh valgrind.
 command_of()
