@@ -35,6 +35,7 @@
 #include "shared/turns.h"
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
+#include "shedding/refusal.h"
 #include "shedding/retry_storm.h"
 #include "shedding/runaway.h"
 #include "tcop/pquery.h"
@@ -153,20 +154,6 @@ look_for_victim(void *arg)
 	return rsl_preempt_look(&((admission *) arg)->preemptor);
 }
 
-static const char *
-verdict_word(rsl_verdict verdict)
-{
-	switch (verdict)
-	{
-		case RSL_PREEMPTED:
-			return "preempted";
-		case RSL_TIMED_OUT:
-			return "timed out";
-		default:
-			return "refused";
-	}
-}
-
 /*
  * Count a refusal, and raise it unless we only observe.  "bulkhead" is NULL
  * for the server-wide limit.
@@ -175,13 +162,10 @@ static void
 refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict,
 	   const rsl_pool_numbers *numbers, bool enforce)
 {
-	char		name[NAMEDATALEN];
-	const char *priority = rsl_priority_name(a->priority);
-	int64		retry_after_ms = Max(numbers->retry_after_ms, 1);
 	bool		late = verdict == RSL_TIMED_OUT || verdict == RSL_DROPPED;
 	pg_atomic_uint32 *last_logged;
 	rsl_compartment *compartment = rsl_compartment_of(pool);
-	char		where[RSL_COMPARTMENT_SHOWN_LEN + 20] = "";
+	rsl_refusal refusal = {.priority = a->priority,.numbers = numbers};
 
 	if (compartment)
 	{
@@ -190,7 +174,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict
 		pg_atomic_fetch_add_u32(verdict == RSL_PREEMPTED ? &compartment->preempted :
 								late ? &compartment->timed_out :
 								&compartment->refused, 1);
-		snprintf(where, sizeof(where), " compartment=\"%s\"",
+		snprintf(refusal.where, sizeof(refusal.where), " compartment=\"%s\"",
 				 rsl_compartment_value(compartment, value));
 	}
 
@@ -204,7 +188,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict
 								late ? &bulkhead->timed_out :
 								&bulkhead->refused_statements, 1);
 		LWLockAcquire(rsl_config_lock, LW_SHARED);
-		strlcpy(name, bulkhead->policy.name, sizeof(name));
+		strlcpy(refusal.bulkhead, bulkhead->policy.name, sizeof(refusal.bulkhead));
 		LWLockRelease(rsl_config_lock);
 		last_logged = &bulkhead->last_logged;
 	}
@@ -221,15 +205,7 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict
 	if (!enforce)
 	{
 		if (rsl_time_to_log(last_logged))
-			ereport(LOG,
-					(bulkhead ?
-					 errmsg("bulkhead \"%s\" would have %s a statement",
-							name, verdict_word(verdict)) :
-					 errmsg("the server-wide limit would have %s a statement",
-							verdict_word(verdict)),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s mode=observe%s",
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, where)));
+			rsl_log_refusal(&refusal, verdict);
 		return;
 	}
 
@@ -237,93 +213,10 @@ refuse(admission *a, rsl_bulkhead *bulkhead, rsl_pool *pool, rsl_verdict verdict
 	rsl_session_release();
 	if (verdict == RSL_SHED && rsl_is_retry(a->statement))
 		pg_atomic_fetch_add_u64(&rsl_shmem->overload[a->priority].retried, 1);
-	rsl_note_refusal(a->statement, retry_after_ms);
+	rsl_note_refusal(a->statement, Max(numbers->retry_after_ms, 1));
 	rsl_refusal_unlogged = !rsl_time_to_log(last_logged);
 
-	switch (verdict)
-	{
-		case RSL_TIMED_OUT:
-			ereport(ERROR,
-					(errcode(ERRCODE_WAIT_TIMED_OUT),
-					 bulkhead ?
-					 errmsg("timed out waiting for bulkhead \"%s\"", name) :
-					 errmsg("timed out waiting for the server-wide limit \"%s\"",
-							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms, where),
-					 bulkhead ?
-					 errhint("Retry later, or raise the bulkhead's max_wait or max_running.") :
-					 errhint("Retry later, or raise \"resilience.max_wait\" or \"resilience.deadline\".")));
-			break;
-		case RSL_DROPPED:
-			ereport(ERROR,
-					(errcode(ERRCODE_WAIT_TIMED_OUT),
-					 bulkhead ?
-					 errmsg("waited too long for bulkhead \"%s\"", name) :
-					 errmsg("waited too long for the server-wide limit \"%s\"",
-							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms, where),
-					 errhint("More work comes than can be done, so it makes place for younger ones, see \"%s\". Retry later.",
-							 "resilience.queue_target")));
-			break;
-		case RSL_TOO_SOON:
-			ereport(ERROR,
-					(errcode(bulkhead ? ERRCODE_BULKHEAD_FULL :
-							 ERRCODE_STATEMENT_SHED),
-					 bulkhead ?
-					 errmsg("bulkhead \"%s\" is full, and the statement came back too soon",
-							name) :
-					 errmsg("statement shed: it came back too soon to the server-wide limit \"%s\"",
-							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT,
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms),
-					 errhint("Too many statements are retried soon after a refusal. Wait for retry_after_ms, and longer after each refusal.")));
-			break;
-		case RSL_PREEMPTED:
-			ereport(ERROR,
-					(errcode(ERRCODE_PREEMPTED),
-					 bulkhead ?
-					 errmsg("preempted while waiting for bulkhead \"%s\"", name) :
-					 errmsg("preempted while waiting for the server-wide limit \"%s\"",
-							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms, where),
-					 errhint("The queue was full and a statement of higher priority came. Retry later.")));
-			break;
-		case RSL_SHED:
-			ereport(ERROR,
-					(errcode(ERRCODE_STATEMENT_SHED),
-					 errmsg("statement shed: its priority is below \"%s\"",
-							"resilience.minimum_priority"),
-					 errdetail("priority=%s minimum_priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-							   priority,
-							   rsl_priority_name(pg_atomic_read_u32(&rsl_shmem->minimum_priority)),
-							   retry_after_ms, where),
-					 errhint("The administrator has stopped less important work. Retry later.")));
-			break;
-		default:
-			if (bulkhead)
-				ereport(ERROR,
-						(errcode(ERRCODE_BULKHEAD_FULL),
-						 errmsg("bulkhead \"%s\" is full", name),
-						 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-								   numbers->limit, numbers->running,
-								   numbers->waiting, priority, retry_after_ms, where),
-						 errhint("Retry later, or raise the bulkhead's max_running or max_waiting.")));
-			ereport(ERROR,
-					(errcode(ERRCODE_STATEMENT_SHED),
-					 errmsg("statement shed: the queue of the server-wide limit \"%s\" is full",
-							"resilience.max_running"),
-					 errdetail("limit=%d running=%d waiting=%d priority=%s started=false retry_after_ms=" INT64_FORMAT "%s",
-							   numbers->limit, numbers->running,
-							   numbers->waiting, priority, retry_after_ms, where),
-					 errhint("Retry later, or raise \"resilience.max_waiting\".")));
-	}
+	rsl_raise_refusal(&refusal, verdict);
 }
 
 static void
