@@ -30,6 +30,8 @@
  * what it really is.  If a function catches query_canceled by name, it is
  * cancelled again.
  *
+ * cancel.pml is a model of this, see pool.c.
+ *
  * A signal must not hit a stranger: SIGUSR2 ends a process that has no handler
  * for it.  So the sender looks at the entry's pid and sends under a lock
  * that the owner takes to clear its pid at exit.
@@ -86,6 +88,7 @@ handle_doom(SIGNAL_ARGS)
 
 	if (me != NULL && struck == 0)
 	{
+		/* step: handler-doom; step: handler-statement */
 		uint64		doom = pg_atomic_read_u64(&me->doom);
 		uint32		statement = pg_atomic_read_u32(&me->statement);
 
@@ -148,6 +151,7 @@ rsl_cancel_statement(rsl_session *session, uint32 statement, int reason,
 	uint64		nothing = 0;
 
 	Assert(detail >= 0 && detail <= RSL_CANCEL_DETAIL_MAX);
+	/* step: request */
 	if ((statement & 1) == 0 ||
 		!pg_atomic_compare_exchange_u64(&session->doom, &nothing,
 										DOOM(statement, reason, detail)))
@@ -182,6 +186,7 @@ rsl_cancel_pending_requests(void)
 static uint64
 take_request(rsl_session *session)
 {
+	/* step: take-request */
 	return pg_atomic_exchange_u64(&session->doom, 0);
 }
 
@@ -198,6 +203,7 @@ withdraw(void)
 {
 	if (struck == 0)
 		return;
+	/* step: withdraw */
 	struck = 0;
 	was_caught = false;
 	QueryCancelPending = false;
@@ -238,6 +244,7 @@ rsl_cancel_failed(MemoryContext caller)
 	if (me == NULL)
 		return;
 	statement = pg_atomic_read_u32(&me->statement);
+	/* step: failed */
 	pg_atomic_write_u32(&me->statement, statement + 1);
 	pg_compiler_barrier();
 	if (likely(pg_atomic_read_u64(&me->doom) == 0))
@@ -322,7 +329,7 @@ rsl_cancel_detach(rsl_session *session)
 {
 	uint32		statement = pg_atomic_read_u32(&session->statement);
 
-	/* a FATAL error in the middle of it */
+	/* a FATAL error in the middle of it; step: failed */
 	if (statement & 1)
 		pg_atomic_write_u32(&session->statement, statement + 1);
 

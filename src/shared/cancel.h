@@ -81,6 +81,7 @@ rsl_cancel_begin(uint8 flags)
 	me->statement_flags = flags;
 	me->statement_start = GetCurrentStatementStartTimestamp();
 	pg_write_barrier();
+	/* step: begin */
 	pg_atomic_write_u32(&me->statement, (number + 1) | 1);
 }
 
@@ -90,6 +91,7 @@ rsl_cancel_end(void)
 {
 	rsl_session *me = rsl_me;
 
+	/* step: end */
 	pg_atomic_write_u32(&me->statement,
 						pg_atomic_read_u32(&me->statement) + 1);
 	/* from here on the signal handler leaves us alone */

@@ -120,12 +120,12 @@ typedef struct rsl_pool
 
 /*
  * Turns (see turns.c), of the server's pool only.  Atomics: who may keep a
- * slot between transactions, how many they are, and which waiter looks after
- * them.  Sessions as number + 1, 0 = nobody.
+ * slot between transactions (marks, 0 = nobody), how many they are, and which
+ * waiter looks after them (number + 1, 0 = nobody).
  */
 typedef struct rsl_turns
 {
-	pg_atomic_uint32 in_turn[RSL_MAX_TURNS];
+	pg_atomic_uint64 in_turn[RSL_MAX_TURNS];
 	pg_atomic_uint32 nturns;
 	pg_atomic_uint32 watchman;	/* written under the pool's lock */
 

@@ -18,6 +18,10 @@
  * releaser either subtracted before (and the dispatch sees the free slot),
  * or sees the flag.
  *
+ * pool.pml is a model of this, of turns.c and of the slots of session.c, that
+ * is checked by test/hardening/model.sh.  The comments "step: NAME" say which
+ * of its steps a line is; change both together.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -98,6 +102,7 @@ take_if_free(rsl_pool *pool, rsl_priority priority)
 		if ((word & rsl_pool_wait_bits_from(priority)) != 0 ||
 			!rsl_pool_admits(word, &limits, priority, recent))
 			return false;
+		/* step: take-if-free */
 		if (pg_atomic_compare_exchange_u64(&pool->word, &word,
 										   word + rsl_pool_unit(priority)))
 			return true;
@@ -116,6 +121,7 @@ void
 rsl_pool_force_take(rsl_pool *pool, rsl_priority priority)
 {
 	note_activity(pool, priority);
+	/* step: force-take */
 	pg_atomic_fetch_add_u64(&pool->word, rsl_pool_unit(priority));
 }
 
@@ -143,8 +149,10 @@ void
 rsl_pool_give(rsl_pool *pool, rsl_priority priority)
 {
 	uint64		unit = rsl_pool_unit(priority);
-	uint64		word = pg_atomic_fetch_sub_u64(&pool->word, unit) - unit;
+	uint64		word;
 
+	/* step: give-subtract */
+	word = pg_atomic_fetch_sub_u64(&pool->word, unit) - unit;
 	if (unlikely((word & RSL_WAIT_MASK) != 0) &&
 		eligible_classes(pool, word) != 0)
 		rsl_pool_dispatch(pool);
@@ -164,6 +172,7 @@ update_wait_flag(rsl_pool *pool, int priority)
 	if (pool->queue.length[priority] > 0)
 		return;
 	rsl_codel_reset(&pool->codel[priority]);
+	/* step: flag-clear */
 	pg_atomic_fetch_and_u64(&pool->word, ~rsl_pool_wait_bit(priority));
 }
 
@@ -180,7 +189,15 @@ choose_watchman(rsl_pool *pool)
 	if (pool->number != RSL_SERVER_POOL)
 		return;
 	waiter = rsl_wait_queue_last(&pool->queue);
+	/* step: watchman-write */
 	pg_atomic_write_u32(&turns->watchman, (uint32) (waiter + 1));
+
+	/*
+	 * Who makes the first mark looks for the watchman afterwards: either it
+	 * sees this one, or we see the mark.
+	 */
+	pg_memory_barrier();
+	/* step: watchman-look */
 	if (waiter != RSL_NO_WAITER && pg_atomic_read_u32(&turns->nturns) > 0)
 		wake(waiter);
 }
@@ -202,6 +219,7 @@ settle(rsl_pool *pool, int waiter, rsl_verdict verdict)
 	update_wait_flag(pool, priority);
 	if (is_watchman(pool, waiter))
 		choose_watchman(pool);
+	/* step: settle-verdict */
 	pg_atomic_write_u32(&rsl_sessions[waiter].verdict, verdict);
 }
 
@@ -238,6 +256,7 @@ dispatch_locked(rsl_pool *pool, int *woken, int room)
 			woken[n++] = waiter;
 			continue;
 		}
+		/* step: dispatch-grant */
 		if (!pg_atomic_compare_exchange_u64(&pool->word, &word,
 											word + rsl_pool_unit(priority)))
 			continue;
@@ -246,6 +265,7 @@ dispatch_locked(rsl_pool *pool, int *woken, int room)
 		update_wait_flag(pool, priority);
 		if (is_watchman(pool, waiter))
 			choose_watchman(pool);
+		/* step: dispatch-verdict */
 		pg_atomic_write_u32(&rsl_sessions[waiter].verdict, RSL_GRANTED);
 		woken[n++] = waiter;
 
@@ -352,6 +372,7 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 
 	for (;;)
 	{
+		/* step: verdict-read */
 		rsl_verdict verdict = pg_atomic_read_u32(&session->verdict);
 		int64		now;
 		int64		left;
@@ -378,6 +399,7 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 			continue;
 		}
 
+		/* step: watchman-read */
 		if (is_watchman(pool, me) &&
 			pg_atomic_read_u32(&rsl_shmem->turns.nturns) > 0)
 			patience = WATCH_MS;
@@ -407,6 +429,20 @@ wait_for_verdict(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 }
 
 /*
+ * Let go of the pool's lock, without having queued.  If the batch was full
+ * there may be more waiters who can have a slot.
+ */
+static void
+leave_unqueued(rsl_pool *pool, const int *woken, int n)
+{
+	LWLockRelease(rsl_pool_lock(pool));
+	for (int i = 0; i < n; i++)
+		wake(woken[i]);
+	if (n >= WAKE_BATCH - 1)
+		rsl_pool_dispatch(pool);
+}
+
+/*
  * Wait for a slot.  The caller has found none free.  On RSL_GRANTED the slot
  * is taken; on anything else nothing is, and *numbers says how things stood.
  * Cancel, termination and the like leave by error, with nothing taken.
@@ -432,9 +468,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 		n = dispatch_locked(pool, woken, WAKE_BATCH - 1);
 	if (take_if_free(pool, priority))
 	{
-		for (int i = 0; i < n; i++)
-			wake(woken[i]);
-		LWLockRelease(rsl_pool_lock(pool));
+		leave_unqueued(pool, woken, n);
 		return RSL_GRANTED;
 	}
 
@@ -460,12 +494,11 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	}
 	if (verdict != RSL_WAITING)
 	{
-		for (int i = 0; i < n; i++)
-			wake(woken[i]);
-		LWLockRelease(rsl_pool_lock(pool));
+		leave_unqueued(pool, woken, n);
 		return verdict;
 	}
 
+	/* step: queue */
 	pg_atomic_write_u32(&session->verdict, RSL_WAITING);
 	pg_atomic_write_u32(&session->waiting_for, (uint32) pool->number);
 	rsl_nodes[me].target_ms = (uint32) (options->target_us / 1000);
@@ -475,6 +508,7 @@ rsl_pool_wait(rsl_pool *pool, rsl_session *session, rsl_priority priority,
 	rsl_wait_queue_push(&pool->queue, rsl_nodes, me, priority, now);
 	if (pg_atomic_read_u32(&rsl_shmem->turns.watchman) == 0)
 		choose_watchman(pool);
+	/* step: flag-set */
 	pg_atomic_fetch_or_u64(&pool->word, rsl_pool_wait_bit(priority));
 	/* a slot may have come back before the flag was seen */
 	n += dispatch_locked(pool, woken + n, WAKE_BATCH - n);
@@ -560,6 +594,7 @@ rsl_pool_let_through(rsl_session *session, int waiting_for)
 		(int32) pg_atomic_read_u32(&session->waiting_for) == waiting_for;
 	if (found)
 	{
+		/* step: through-add */
 		pg_atomic_fetch_add_u64(&pool->word,
 								rsl_pool_unit(rsl_nodes[waiter].priority));
 		settle(pool, waiter, RSL_GRANTED);

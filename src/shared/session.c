@@ -76,6 +76,7 @@ rsl_session_hold(void)
 	uint32		slot = pg_atomic_read_u32(&rsl_me->slot);
 
 	pg_write_barrier();
+	/* step: hold */
 	pg_atomic_write_u32(&rsl_me->slot, RSL_SLOT_NEXT(slot, RSL_SLOT_HELD));
 	rsl_admitted = true;
 }
@@ -84,8 +85,8 @@ static void
 release(rsl_session *session, bool may_keep)
 {
 	uint32		units = session->units;
-	uint32		slot = pg_atomic_read_u32(&session->slot);
-	uint32		next = RSL_SLOT_FREE;
+	uint32		slot = pg_atomic_read_u32(&session->slot);	/* step: release-read */
+	bool		kept = false;
 
 	session->units = 0;
 	session->held = 0;
@@ -95,17 +96,18 @@ release(rsl_session *session, bool may_keep)
 	if ((units & RSL_SERVER_UNIT) != 0 && may_keep &&
 		unlikely(rsl_turn_concerned()) &&
 		RSL_SLOT_STATE(slot) == RSL_SLOT_HELD && rsl_turn_keep(session))
-	{
-		next = RSL_SLOT_KEPT;
-		units &= ~RSL_SERVER_UNIT;
-	}
+		/* step: release-keep */
+		kept = pg_atomic_compare_exchange_u32(&session->slot, &slot,
+											  RSL_SLOT_NEXT(slot, RSL_SLOT_KEPT));
 
-	/* the launcher may be lending it right now, others reclaiming it */
-	if (next == RSL_SLOT_KEPT &&
-		pg_atomic_compare_exchange_u32(&session->slot, &slot,
-									   RSL_SLOT_NEXT(slot, RSL_SLOT_KEPT)))
-		 /* others see it, and that nothing else is held */ ;
+	/*
+	 * The launcher may be lending it right now, and may have thought better
+	 * of it; others may be reclaiming it.
+	 */
+	if (kept)
+		units &= ~RSL_SERVER_UNIT;
 	else if (RSL_SLOT_STATE(slot) != RSL_SLOT_FREE)
+		/* step: release-free */
 		slot = pg_atomic_exchange_u32(&session->slot,
 									  RSL_SLOT_NEXT(slot, RSL_SLOT_FREE));
 
@@ -147,6 +149,7 @@ rsl_session_take_back(void)
 
 	if (RSL_SLOT_STATE(slot) != RSL_SLOT_LENT)
 		return;
+	/* step: take-back */
 	if (pg_atomic_compare_exchange_u32(&rsl_me->slot, &slot,
 									   RSL_SLOT_NEXT(slot, RSL_SLOT_HELD)))
 		for_each_unit(rsl_me, NULL, rsl_me->units, rsl_me->priority,
@@ -168,6 +171,7 @@ rsl_session_bump(void)
 		slot = pg_atomic_read_u32(&rsl_me->slot);
 		if (RSL_SLOT_STATE(slot) != RSL_SLOT_HELD)
 			continue;
+		/* step: hold */
 		if (pg_atomic_compare_exchange_u32(&rsl_me->slot, &slot,
 										   RSL_SLOT_NEXT(slot, RSL_SLOT_HELD)))
 			return;
@@ -207,7 +211,7 @@ idle_in_transaction(rsl_session *session)
 bool
 rsl_session_lend(rsl_session *session)
 {
-	uint32		slot = pg_atomic_read_u32(&session->slot);
+	uint32		slot = pg_atomic_read_u32(&session->slot);	/* step: lend-read */
 	uint32		lent;
 	uint32		units;
 	rsl_priority priority;
@@ -228,6 +232,7 @@ rsl_session_lend(rsl_session *session)
 		return false;
 
 	lent = RSL_SLOT_NEXT(slot, RSL_SLOT_LENT);
+	/* step: lend-take */
 	if (!pg_atomic_compare_exchange_u32(&session->slot, &slot, lent))
 		return false;
 
@@ -235,6 +240,7 @@ rsl_session_lend(rsl_session *session)
 	 * It may have begun to work since we looked, without seeing that the slot
 	 * was lent.  Undo that if so, unless it has seen it by now.
 	 */
+	/* step: lend-undo */
 	if (!idle_in_transaction(session) &&
 		pg_atomic_compare_exchange_u32(&session->slot, &lent,
 									   RSL_SLOT_NEXT(lent, RSL_SLOT_HELD)))
@@ -257,7 +263,10 @@ rsl_session_lend_own(void)
 	if (rsl_me == NULL || rsl_me->units == 0)
 		return;
 
-	/* the launcher cannot lend it: we are not idle, or it sees that in time */
+	/*
+	 * The launcher cannot lend it: we are not idle, or it sees that in time.
+	 * step: lend-take
+	 */
 	slot = pg_atomic_read_u32(&rsl_me->slot);
 	if (RSL_SLOT_STATE(slot) == RSL_SLOT_HELD &&
 		pg_atomic_compare_exchange_u32(&rsl_me->slot, &slot,

@@ -8,6 +8,8 @@
 #include "compat.h"
 
 #include "core/token_bucket.h"
+#include "fmgr.h"
+#include "funcapi.h"
 #include "shared/arrivals.h"
 #include "shared/breakers.h"
 #include "shared/budget.h"
@@ -26,6 +28,9 @@
 #include "shared/workers.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(shared_memory_parts);
 
 rsl_shared *rsl_shmem = NULL;
 rsl_bulkhead *rsl_bulkheads = NULL;
@@ -210,7 +215,7 @@ shmem_fill(void)
 	}
 	pool_init(&shared->server, RSL_SERVER_POOL);
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
-		pg_atomic_init_u32(&shared->turns.in_turn[i], 0);
+		pg_atomic_init_u64(&shared->turns.in_turn[i], 0);
 	pg_atomic_init_u32(&shared->turns.nturns, 0);
 	pg_atomic_init_u32(&shared->turns.watchman, 0);
 	pg_atomic_init_u32(&shared->turns.patience_ms, 0);
@@ -329,6 +334,60 @@ rsl_shmem_init(void (*load) (void))
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
+}
+
+/*
+ * shared_memory_parts() returns setof record
+ *
+ * For tests: how large the parts are (name, bytes), in the order in which they
+ * lie there.
+ */
+Datum
+shared_memory_parts(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	shmem_parts parts = shmem_layout();
+	const struct
+	{
+		const char *name;
+		Size		begin;
+	}			list[] = {
+		{"server", 0},
+		{"bulkheads", parts.bulkheads},
+		{"sessions", parts.sessions},
+		{"places in queues", parts.nodes},
+		{"connections of bulkheads", parts.connection_bits},
+		{"breakers", parts.breakers},
+		{"retries", parts.retry},
+		{"history of arrivals", parts.arrivals},
+		{"budgets", parts.budget},
+		{"compartments", parts.compartments},
+		{"compartments' hash table", parts.buckets},
+		{"runaway rules", parts.runaway},
+		{"events", parts.events},
+		{"health checks", parts.health},
+		{"features", parts.features},
+		{"degradations", parts.degradations},
+		{"experiments", parts.experiments},
+		{"histograms", parts.measures},
+		{"workers", parts.workers},
+		{"endpoint", parts.endpoint},
+		{"health board", parts.health_board},
+		{NULL, parts.total}
+	};
+
+	rsl_require_shmem();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; list[i].name != NULL; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {0};
+
+		values[0] = CStringGetTextDatum(list[i].name);
+		values[1] = Int64GetDatum((int64) (list[i + 1].begin - list[i].begin));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
 }
 
 /* For SQL functions: fail with advice when there is no shared memory. */

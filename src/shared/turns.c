@@ -93,12 +93,17 @@ static int64 released_at = 0;
 static int64 held = 0;			/* how long the last transaction held the slot */
 static int	quick_returns = QUICK_ENOUGH;
 static int	position = -1;		/* in in_turn[], or -1 */
+static uint64 mark = 0;			/* what stands there if it is still ours */
 
-static uint32
-my_mark(rsl_session *session)
-{
-	return (uint32) (session - rsl_sessions) + 1;
-}
+/*
+ * A mark says whose it is and which transaction made it: the session's number
+ * + 1, and its slot's word.  Each slot that is kept has a mark of its own,
+ * because who took the one before back may be about to remove the mark that it
+ * saw then.
+ */
+#define MARK(session, slot) \
+	((uint64) (slot) << 32 | (uint64) ((session) - rsl_sessions + 1))
+#define MARK_SESSION(mark)	(&rsl_sessions[(uint32) (mark) - 1])
 
 /* The session was handed a slot after waiting: its turn begins. */
 void
@@ -132,29 +137,34 @@ rsl_turn_note_patience(rsl_pool *pool, int64 patience_us)
 		pg_atomic_write_u32(shortest, patience);
 }
 
-/* Find or make our place among those in a turn. */
+/* Find or make our place among those in a turn, with a mark of its own. */
 static bool
 enter(rsl_session *session)
 {
 	rsl_turns  *turns = &rsl_shmem->turns;
-	uint32		mark = my_mark(session);
+	uint64		old = mark;
 
+	mark = MARK(session, pg_atomic_read_u32(&session->slot));
+	/* step: enter-mark */
 	if (position >= 0 &&
-		pg_atomic_read_u32(&turns->in_turn[position]) == mark)
+		pg_atomic_compare_exchange_u64(&turns->in_turn[position], &old, mark))
 		return true;
 
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
 	{
-		int			place = (mark + i) % RSL_MAX_TURNS;
-		uint32		nobody = 0;
+		int			place = ((uint32) mark + i) % RSL_MAX_TURNS;
+		uint64		nobody = 0;
 
-		if (pg_atomic_read_u32(&turns->in_turn[place]) == 0 &&
-			pg_atomic_compare_exchange_u32(&turns->in_turn[place], &nobody, mark))
+		/* step: enter-mark */
+		if (pg_atomic_read_u64(&turns->in_turn[place]) == 0 &&
+			pg_atomic_compare_exchange_u64(&turns->in_turn[place], &nobody, mark))
 		{
 			position = place;
 			rsl_turn_entered = true;
+			/* step: turns-more */
 			if (pg_atomic_fetch_add_u32(&turns->nturns, 1) == 0)
 			{
+				/* step: enter-watchman */
 				uint32		watchman = pg_atomic_read_u32(&turns->watchman);
 
 				/* there is something to look after now */
@@ -167,15 +177,24 @@ enter(rsl_session *session)
 	return false;
 }
 
+/* Remove a mark, unless another one has taken its place. */
 static void
-leave(rsl_session *session)
+forget(int place, uint64 seen)
 {
 	rsl_turns  *turns = &rsl_shmem->turns;
-	uint32		mark = my_mark(session);
 
-	if (position >= 0 &&
-		pg_atomic_compare_exchange_u32(&turns->in_turn[position], &mark, 0))
+	/* step: reclaim-forget */
+	if (pg_atomic_compare_exchange_u64(&turns->in_turn[place], &seen, 0))
+		/* step: turns-fewer */
 		pg_atomic_fetch_sub_u32(&turns->nturns, 1);
+}
+
+static void
+leave(void)
+{
+	/* step: leave-mark */
+	if (position >= 0)
+		forget(position, mark);
 	position = -1;
 	rsl_turn_entered = false;
 }
@@ -193,11 +212,10 @@ rsl_turn_forget(rsl_session *session)
 		return;
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
 	{
-		uint32		mark = my_mark(session);
+		uint64		seen = pg_atomic_read_u64(&turns->in_turn[i]);
 
-		if (pg_atomic_read_u32(&turns->in_turn[i]) == mark &&
-			pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
-			pg_atomic_fetch_sub_u32(&turns->nturns, 1);
+		if (seen != 0 && MARK_SESSION(seen) == session)
+			forget(i, seen);
 	}
 }
 
@@ -215,7 +233,7 @@ rsl_turn_keep(rsl_session *session)
 
 	if ((word & RSL_WAIT_MASK) == 0)
 	{
-		leave(session);
+		leave();
 		return false;
 	}
 
@@ -229,7 +247,7 @@ rsl_turn_keep(rsl_session *session)
 		rsl_pool_running(word) > limit ||
 		!enter(session))
 	{
-		leave(session);
+		leave();
 		return false;
 	}
 	session->kept_priority = session->priority;
@@ -255,6 +273,7 @@ rsl_turn_resume(rsl_session *session, rsl_priority priority)
 		quick_returns++;
 	rsl_turn_pending = false;
 
+	/* step: resume-take */
 	if (RSL_SLOT_STATE(slot) != RSL_SLOT_KEPT ||
 		!pg_atomic_compare_exchange_u32(&session->slot, &slot,
 										RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
@@ -275,6 +294,7 @@ rsl_turn_give_up(rsl_session *session)
 	uint32		slot = pg_atomic_read_u32(&session->slot);
 
 	rsl_turn_pending = false;
+	/* step: give-up-take */
 	if (RSL_SLOT_STATE(slot) == RSL_SLOT_KEPT &&
 		pg_atomic_compare_exchange_u32(&session->slot, &slot,
 									   RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
@@ -297,22 +317,26 @@ rsl_turn_reclaim(rsl_priority below)
 
 	for (int i = 0; i < RSL_MAX_TURNS; i++)
 	{
-		uint32		mark = pg_atomic_read_u32(&turns->in_turn[i]);
+		/* step: reclaim-mark */
+		uint64		seen = pg_atomic_read_u64(&turns->in_turn[i]);
 		rsl_session *session;
 		uint32		slot;
 		rsl_priority priority;
 
-		if (mark == 0)
+		if (seen == 0)
 			continue;
-		session = &rsl_sessions[mark - 1];
+		session = MARK_SESSION(seen);
 
-		slot = pg_atomic_read_u32(&session->slot);
+		pg_read_barrier();
+		slot = pg_atomic_read_u32(&session->slot);	/* step: reclaim-slot */
 		if (RSL_SLOT_STATE(slot) != RSL_SLOT_KEPT)
 		{
-			/* it runs, or is gone: then forget it */
-			if (session->pid == 0 &&
-				pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
-				pg_atomic_fetch_sub_u32(&turns->nturns, 1);
+			/*
+			 * It runs; or it has nothing, and will make another mark when it
+			 * keeps a slot again.
+			 */
+			if (RSL_SLOT_STATE(slot) == RSL_SLOT_FREE)
+				forget(i, seen);
 			continue;
 		}
 		pg_read_barrier();
@@ -323,13 +347,14 @@ rsl_turn_reclaim(rsl_priority below)
 		if (priority >= below &&
 			now <= (int64) pg_atomic_read_u64(&session->kept_until))
 			continue;
+		/* step: reclaim-take */
 		if (!pg_atomic_compare_exchange_u32(&session->slot, &slot,
 											RSL_SLOT_NEXT(slot, RSL_SLOT_FREE)))
 			continue;
+		/* step: reclaim-subtract */
 		pg_atomic_fetch_sub_u64(&rsl_shmem->server.word,
 								rsl_pool_unit(priority));
-		if (pg_atomic_compare_exchange_u32(&turns->in_turn[i], &mark, 0))
-			pg_atomic_fetch_sub_u32(&turns->nturns, 1);
+		forget(i, seen);
 		reclaimed = true;
 	}
 	return reclaimed;
