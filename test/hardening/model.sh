@@ -100,7 +100,7 @@ throttle() { while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; do
 # ---------------------------------------------------------------------------
 configurations="
 three-sessions pool - -DNP=3
-two-slots pool - -DNP=3 -DLIMIT=2 -DTX=2
+two-slots pool - -DNP=3 -DLIMIT=2
 two-classes pool - -DNP=3 -DCLASSES=2 -DMAXW=1 -DFAULTS=1
 cancel-and-timeout pool - -DNP=2 -DTX=2 -DFAULTS=2
 cancel-in-a-queue pool - -DNP=3 -DFAULTS=1
@@ -120,6 +120,7 @@ let-through pool - -DNP=3 -DTHROUGHS=1
 let-through-cancelled pool - -DNP=2 -DTX=2 -DTHROUGHS=2 -DFAULTS=1
 served-at-last pool live -DNP=2 -DTX=2 -DTURNS=1 -DLIVE
 four-sessions pool long -DNP=4 -DLIMIT=2
+two-slots-twice pool long -DNP=3 -DLIMIT=2 -DTX=2
 turns-of-three-cancelled pool long -DNP=3 -DTURNS=1 -DFAULTS=1
 lending-to-three pool long -DNP=3 -DLENDS=1 -DFAULTS=1
 one-victim cancel - -DSTATEMENTS=3 -DCANCELLERS=1
