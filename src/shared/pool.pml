@@ -528,16 +528,15 @@ admit:
 
 	/* take_slot_slowly(), rsl_pool_force_take() */
 	if
-	:: forces > 0 ->
+	:: atomic { forces > 0 -> forces-- } ->
 		atomic {				/* step: force-take */
-			forces > 0 -> forces--;
 			count(pool, me);
 			units[me] = units[me] | (1 << pool)
 		}
 		goto admit
 	:: true
 	fi;
-#if TURNS && defined(BULKHEAD) && MUTATE != 10
+#if TURNS && defined(BULKHEAD)
 	/* rsl_turn_give_up() */
 	if
 	:: pool == 1 && pending ->

@@ -141,7 +141,6 @@ mutations="
 7 pool -DNP=3,-DTURNS=1,-DFAULTS=1 a watchman is chosen without a barrier
 8 pool -DNP=2,-DTX=2,-DTURNS=1 all marks of a session are the same
 9 pool -DNP=2,-DLENDS=1 gives back what is lent
-10 pool -DNP=2,-DTX=2,-DTURNS=1,-DBULKHEAD keeps the wide slot while it waits for a narrow one
 11 pool -DNP=2,-DTX=2,-DTURNS=1 the watchman reclaims and hands over to nobody
 12 pool -DNP=3,-DTURNS=1,-DMAXW=1,-DBATCH=1 ends with a full batch and does not look again
 13 pool -DNP=2,-DTX=2,-DTHROUGHS=1 lets through whom it does not find in the queue
