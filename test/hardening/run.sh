@@ -19,12 +19,11 @@ export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 # name       short    long     seconds that it may take; -: not in the short run
 campaigns='
-model          300     900
+model          600    7200
 fuzz           300    7200
-arguments      400    1800
+arguments      300    1800
 storm          400    1500
-sqlsmith         -    3600
-scale            -    1800
+sqlsmith       300    3600
 upgrade          -    1800
 suites           -    5400
 assertions       -    5400
@@ -46,6 +45,7 @@ for arg; do
 done
 if [ -n "$short" ]; then
 	export RSL_FUZZ_SECONDS=${RSL_FUZZ_SECONDS:-10} RSL_STORM_SECONDS=${RSL_STORM_SECONDS:-60}
+	export RSL_SQLSMITH_SECONDS=${RSL_SQLSMITH_SECONDS:-40}
 else
 	export RSL_HARDENING_LONG=1
 fi
