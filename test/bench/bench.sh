@@ -1158,6 +1158,51 @@ section_storm() {
 	limit -1
 }
 
+# In BREAKERS_ONE and BREAKERS_MANY: a foreign table of file_fdw, whose server
+# is one of 1, then of 128 that have a breaker.
+scaling_breakers() {
+	note "callgrind: 1 breaker, then 128"
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -o /dev/null <<-'SQL'
+		CREATE EXTENSION file_fdw;
+		SELECT format('CREATE SERVER server%s FOREIGN DATA WRAPPER file_fdw', i) FROM generate_series(1, 128) i \gexec
+		CREATE FOREIGN TABLE far (a int) SERVER server1 OPTIONS (filename '/dev/null');
+		GRANT SELECT ON far TO bench;
+		SELECT resilience.create_breaker('breaker1', server => 'server1', probe => false);
+	SQL
+	echo "SELECT a FROM far;" >"$RSL_TMP/far.sql"
+	CG_SCRIPT=(-f "$RSL_TMP/far.sql")
+	callgrind_per_transaction prepared
+	BREAKERS_ONE=$CG_PER
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -o /dev/null \
+		-c "SELECT resilience.create_breaker('breaker' || i, server => ('server' || i)::name, probe => false) FROM generate_series(2, 128) i"
+	callgrind_per_transaction prepared
+	BREAKERS_MANY=$CG_PER
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -o /dev/null \
+		-c "SELECT resilience.drop_breaker('breaker' || i) FROM generate_series(1, 128) i"
+	CG_SCRIPT=(-S)
+}
+
+# In TAGS_ONE and TAGS_MANY: the same statement with a tag of one value, and of
+# 10 000 at random.  Simple protocol: only there pgbench puts values into comments.
+scaling_tags() {
+	local values
+	note "callgrind: 1 value of a tag, then 10 000"
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -o /dev/null \
+		-c "SELECT resilience.create_bulkhead('by route', tag => 'route', max_running => 5)"
+	for values in 1 10000; do
+		cat >"$RSL_TMP/route.sql" <<-SQL
+			\\set aid random(1, 100000)
+			\\set route random(100001, 100000 + $values)
+			SELECT abalance FROM pgbench_accounts WHERE aid = :aid /*route=':route'*/;
+		SQL
+		CG_SCRIPT=(-f "$RSL_TMP/route.sql")
+		callgrind_per_transaction simple
+		if ((values == 1)); then TAGS_ONE=$CG_PER; else TAGS_MANY=$CG_PER; fi
+	done
+	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -o /dev/null -c "SELECT resilience.drop_bulkhead('by route')"
+	CG_SCRIPT=(-S)
+}
+
 section_scaling() {
 	local one many i round pairs=6 system ratio without with
 	prepare_callgrind
@@ -1177,11 +1222,19 @@ section_scaling() {
 	many=$CG_PER
 	on cg psql -X -q -v ON_ERROR_STOP=1 -d bench -c "SELECT resilience.drop_bulkhead('other' || i) FROM generate_series(1, 127) i" \
 		-c "SELECT resilience.drop_bulkhead('everybody')" >/dev/null
+	scaling_breakers
+	scaling_tags
 	callgrind_stop
 	ratio=$(calc "$many / $one" %.3f)
 	out "Instructions per transaction (pgbench -S -M prepared), a limit and 1 bulkhead that matches: $one"
 	out "the same with 127 more that do not match: $many, ratio $ratio   (goal: at most 1.05)"
 	figure scaling_bulkheads "$ratio"
+	ratio=$(calc "$BREAKERS_MANY / $BREAKERS_ONE" %.3f)
+	out "A select from a foreign table behind a breaker, 1 breaker: $BREAKERS_ONE, 128: $BREAKERS_MANY, ratio $ratio   (goal: at most 1.05)"
+	figure scaling_breakers "$ratio"
+	ratio=$(calc "$TAGS_MANY / $TAGS_ONE" %.3f)
+	out "A tag with a compartment for each value, 1 value: $TAGS_ONE, 10 000 at random: $TAGS_MANY, ratio $ratio   (goal: at most 1.05)"
+	figure scaling_tags "$ratio"
 	out ""
 
 	note "1 000 idle sessions"
@@ -1535,6 +1588,8 @@ summary() {
 	row "goodput back at 95 % after 10 s of five times the load, s (plain: $(f recovery_plain | sed 's/^999$/never/'))" "<= 1" "$(f recovery_res)" "v <= 1"
 	row "goodput / capacity while 2.5 times as much comes, clients that retry at once (plain: $(f storm_plain), without queue_target: $(f storm_res0))" "" "$(f storm_res)" "v >= 0"
 	row "cost per statement, 128 bulkheads / 1 (instructions)" "<= 1.05" "$(f scaling_bulkheads)" "v <= 1.05"
+	row "   the same, 128 breakers / 1, a foreign table" "<= 1.05" "$(f scaling_breakers)" "v <= 1.05"
+	row "   the same, 10 000 values of a tag / 1" "<= 1.05" "$(f scaling_tags)" "v <= 1.05"
 	row "cost per statement, 1 000 idle sessions / none (CPU; plain: $(f scaling_idle_bare))" "<= 1.05" "$(f scaling_idle_many)" "v <= 1.05"
 	for n in reads tpcb20 tpcb1 sleep; do
 		row "adaptive limit / best fixed limit, ${ADAPTIVE_TITLE[$n]}, from 1" ">= 0.95" "$(f "adaptive_${n}_low")" "v >= 0.95"

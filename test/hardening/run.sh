@@ -24,6 +24,7 @@ fuzz           300    7200
 arguments      300    1800
 storm          400    1500
 sqlsmith       300    3600
+scale            -    1800
 upgrade          -    1800
 suites           -    5400
 assertions       -    5400

@@ -29,9 +29,8 @@
  * socket of 64, and 150 ns between two sockets.  That is the order of what is
  * published for servers (David, Guerraoui, Trigonakis: Everything You Always
  * Wanted to Know About Synchronization but Were Afraid to Ask, SOSP 2013; and
- * the core-to-core latencies in reviews of newer processors).  The ratios
- * between the columns do not depend on it.  A core that had the line last pays
- * 5 ns.
+ * the core-to-core latencies in reviews of newer processors).  A core that had
+ * the line last pays 5 ns.
  *
  *-------------------------------------------------------------------------
  */
@@ -240,6 +239,6 @@ main(void)
 				check(l >= 0.95 * p, "256 cores, %g us: %g of %g", works[j], l, p);
 		}
 	}
-	check_done("the word of a limit costs less than PostgreSQL's own shared lines");
+	check_done("the word of a limit costs no more than PostgreSQL's own shared lines");
 	return done_testing();
 }
