@@ -29,7 +29,7 @@ typedef struct rsl_snapshot_header
 	uint32_t	magic;
 	uint32_t	format;
 	uint32_t	nparts;
-	uint32_t	crc;			/* of all that follows the header */
+	uint32_t	crc;			/* of what follows the header, and of "parts" */
 	rsl_snapshot_part parts[RSL_SNAPSHOT_MAX_PARTS];
 } rsl_snapshot_header;
 

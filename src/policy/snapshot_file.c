@@ -208,6 +208,7 @@ read_file(int fd, rsl_snapshot_header *header, char **body)
 		return "it cannot be read";
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, *body, size);
+	COMP_CRC32C(crc, header->parts, sizeof(header->parts));
 	FIN_CRC32C(crc);
 	return EQ_CRC32C(crc, header->crc) ? NULL : "its checksum is wrong";
 }
@@ -349,6 +350,7 @@ rsl_snapshot_save(void)
 	init_header(&header);
 	INIT_CRC32C(crc);
 	(void) foreach_piece(&header, sum_up, &crc);
+	COMP_CRC32C(crc, header.parts, sizeof(header.parts));
 	FIN_CRC32C(crc);
 	header.crc = crc;
 

@@ -72,11 +72,16 @@ SQL
 background exec_on smith pgbench -n -f "$RSL_TMP/changes.sql" -T $((seconds + 60)) -R 20 postgres >"$RSL_TMP/changes.log" 2>&1
 changes=$RSL_LAST_PID
 
+declare -A queries=()
 for user in smith postgres; do
 	echo "sqlsmith as $user, seed $seed, $((seconds / 2)) s"
 	timeout -k 10 $((seconds / 2)) sqlsmith --target="host=$RSL_TMP port=$port dbname=postgres user=$user" \
 		--seed="$seed" --verbose >"$RSL_TMP/sqlsmith.$user" 2>&1 </dev/null || true
-	grep -aE 'queries:|^queries|execution error|AST stats' "$RSL_TMP/sqlsmith.$user" | tail -n 3 || true
+	# what it says itself of how far it came, every now and then
+	queries[$user]=$(sed -n 's/^queries: \([0-9]*\).*/\1/p' "$RSL_TMP/sqlsmith.$user" | tail -n 1)
+	echo "queries: ${queries[$user]:-none}"
+	[ -n "${queries[$user]}" ] || tail -n 5 "$RSL_TMP/sqlsmith.$user"
+	seed=$((seed + 1))
 done
 end_background "$changes"
 
@@ -99,10 +104,9 @@ files=$(find src -name '*.c' -printf '%f\n' | sort -u | paste -sd'|' | sed 's/\.
 if grep -aE "\] XX[0-9]{3} .*LOCATION: .*, ($files):" "$log" | sed 's/.*LOCATION: //' | sort | uniq -c | sort -rn | head -n 20 | grep .; then status=1; fi
 result "no internal error of the extension's" "$status"
 
-queries=$(grep -ac 'ERROR:' "$log" || true)
 status=0
-[ "$(sql smith 'SELECT admitted_total FROM resilience.load_shedder')" -gt 100 ] || status=1
-result "there was work ($queries errors in the log, $(sql smith 'SELECT admitted_total FROM resilience.load_shedder') transactions)" "$status"
+[ "${queries[smith]:-0}" -gt 100 ] && [ "${queries[postgres]:-0}" -gt 100 ] || status=1
+result "sqlsmith came far enough" "$status"
 
 status=1
 for _ in {1..50}; do

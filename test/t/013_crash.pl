@@ -139,6 +139,8 @@ restored('a file cut short', sub { change_file(sub { substr($_[0], 0, length($_[
 	qr/ignoring file "resilience.snapshot"/);
 restored('a flipped bit', sub { change_file(sub { my $x = $_[0]; substr($x, 200, 1) ^= "\x01"; $x }) },
 	qr/ignoring file "resilience.snapshot": its checksum is wrong/);
+restored('a part that this version does not have', sub { change_file(sub { my $x = $_[0]; substr($x, 16 + 8 * 15, 4) = "\x01\0\0\0"; $x }) },
+	qr/ignoring file "resilience.snapshot": its checksum is wrong/);
 restored('another format', sub { change_file(sub { my $x = $_[0]; substr($x, 4, 1) ^= "\x40"; $x }) },
 	qr/ignoring file "resilience.snapshot": it was written by another version/);
 restored('an absurd count', sub { change_file(sub { my $x = $_[0]; substr($x, 20, 4) = "\xff\xff\xff\x7f"; $x }) },
