@@ -116,7 +116,7 @@ turns-bulkhead pool - -DNP=2 -DTX=2 -DTURNS=1 -DBULKHEAD
 lending pool - -DNP=2 -DTX=2 -DLENDS=1
 lending-cancelled pool - -DNP=2 -DLENDS=2 -DFAULTS=1
 lending-bulkhead pool - -DNP=2 -DLENDS=1 -DBULKHEAD
-lending-turns pool - -DNP=2 -DTX=2 -DLENDS=1 -DTURNS=1
+lending-turns pool long -DNP=2 -DTX=2 -DLENDS=1 -DTURNS=1
 let-through pool - -DNP=3 -DTHROUGHS=1
 let-through-cancelled pool - -DNP=2 -DTX=2 -DTHROUGHS=2 -DFAULTS=1
 served-at-last pool live -DNP=2 -DTX=2 -DTURNS=1 -DLIVE
