@@ -141,7 +141,7 @@ prepare()
 run()
 {
 	local version=$1 root=$chroots/pg$1 count src
-	local inside=(inside "$root" env WERROR=1 RSL_NO_BROWSER=1 RSL_NO_PROMETHEUS=1 "RSL_RERUN=${RSL_RERUN:-}" "PG_CONFIG=/usr/lib/postgresql/$1/bin/pg_config")
+	local inside=(inside "$root" env WERROR=1 RSL_NO_BROWSER=1 RSL_NO_PROMETHEUS=1 "RSL_RERUN=${RSL_RERUN:-}" "PROVE_JOBS=${PROVE_JOBS:-2}" "PG_CONFIG=/usr/lib/postgresql/$1/bin/pg_config")
 
 	# A copy for this run alone: a second one may be under way.
 	copy=$(mktemp -d "$root/tmp/src.XXXXXX")
