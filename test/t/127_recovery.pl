@@ -45,8 +45,18 @@ wait_for_value($mon, "SELECT last_archived_wal >= '$segment' FROM pg_stat_archiv
 sub first_answer
 {
 	my ($node) = @_;
-	my $refused = connect_refused($node, user => 'locked');
-	return $refused ? $refused->{C} : 'open';
+	my $answer;
+
+	# 57P03: nobody is let in yet
+	wait_until(
+		'the server answers',
+		sub {
+			my $refused = connect_refused($node, user => 'locked');
+
+			$answer = $refused ? $refused->{C} : 'open';
+			return $answer ne '57P03';
+		});
+	return $answer;
 }
 
 # A server from a backup, recovered to a target, and then writable
