@@ -26,7 +26,6 @@ my $seed = $ENV{RSL_SEED} || time() % 1000000;
 my $crash_every = 10;
 $seed = int($seed);
 
-limit_seconds($seconds * 1.3 + 240);
 diag("RSL_SEED=$seed RSL_STORM_SECONDS=$seconds RSL_STORM_CLIENTS=$clients");
 
 my $node = preloaded_node('storm', roles => [qw(storm far)], conf => q(
@@ -43,6 +42,8 @@ resilience.max_running = 8
 resilience.max_wait = 100ms
 deadlock_timeout = 100ms
 ));
+# not before: preloaded_node() has a limit of its own
+limit_seconds($seconds * 1.3 + 240);
 my $mon = monitor($node);
 my $postmaster = $node->{_pid};
 
