@@ -398,10 +398,16 @@ sub killer
 
 		if ($crash && time() > $next_crash)
 		{
-			$outcomes{kill}++ if kill('KILL', $pid);
+			# it may be gone, or on its way out, by now
+			next unless kill('KILL', $pid);
+			$outcomes{kill}++;
 			# the server hangs up on us
-			$session->read_until('Z') unless $session->{eof};
-			die 'crash';
+			for (1 .. 100)
+			{
+				$session->query('SELECT pg_sleep(0.1)');
+				die 'crash' if $session->{eof};
+			}
+			next;
 		}
 		note_outcome($session->query('SELECT ' . one_of(qw(pg_cancel_backend pg_cancel_backend pg_terminate_backend)) . "($pid)"));
 	}
