@@ -24,6 +24,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/settings.h"
+#include "shared/statistics.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -273,7 +274,6 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 			continue;
 		LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
 		bulkhead->uid = ++rsl_shmem->last_uid;
-		pg_atomic_write_u64(&bulkhead->admitted, 0);
 		pg_atomic_write_u64(&bulkhead->connection_word, 0);
 		pg_atomic_write_u64(&bulkhead->refused_connections, 0);
 		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
@@ -283,7 +283,7 @@ occupy_entry(const rsl_bulkhead_policy *policy)
 		pg_atomic_write_u64(&bulkhead->wait_us, 0);
 		pg_atomic_write_u64(&bulkhead->no_compartment, 0);
 		pg_atomic_write_u32(&bulkhead->last_logged, 0);
-		bulkhead->admitted_before_reset = 0;
+		bulkhead->admitted_before_reset = rsl_bulkhead_admitted(i);
 		LWLockRelease(rsl_stats_lock);
 		bulkhead->pool.last_grant = 0;
 		bulkhead->pool.grant_interval = 0;

@@ -17,6 +17,7 @@
 #include "policy/match.h"
 #include "policy/runaway_policy.h"
 #include "port/pg_bitutils.h"
+#include "shared/budget.h"
 #include "shared/session.h"
 #include "shared/settings.h"
 #include "utils/inval.h"
@@ -265,7 +266,10 @@ rsl_match_session(void)
 	if (rsl_match_runaway_session())
 		list->uses_application_name = true;
 
-	rsl_session_fold(me);
+	/* from here on the list is another one, for whoever looks */
+	me->nmatches = 0;
+	pg_write_barrier();
+	rsl_budget_lose_clock();
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < ncandidates; i++)
 	{
@@ -303,6 +307,7 @@ rsl_match_session(void)
 		n++;
 	}
 	LWLockRelease(rsl_config_lock);
+	pg_write_barrier();
 	me->nmatches = n;
 	list->complete = true;
 

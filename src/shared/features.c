@@ -55,7 +55,7 @@ rsl_parse_load_state(const char *word)
 Size
 rsl_features_shmem_size(void)
 {
-	StaticAssertStmt(sizeof(rsl_feature) == 832, "see features.h");
+	StaticAssertStmt(sizeof(rsl_feature) == 768, "see features.h");
 	return CACHELINEALIGN(add_size(offsetof(rsl_features_shared, features),
 								   mul_size(sizeof(rsl_feature),
 											rsl_max_features)));

@@ -4,7 +4,7 @@
  *		Features and degradations in shared memory.
  *
  * Features are read without a lock by everybody who asks whether one is
- * enabled; the launcher moves their states ten times a second.  832 bytes for
+ * enabled; the launcher moves their states ten times a second.  768 bytes for
  * each feature, about 600 for each degradation.
  *
  *-------------------------------------------------------------------------
@@ -56,11 +56,11 @@ typedef struct rsl_feature_policy
 typedef struct rsl_feature
 {
 	/*
-	 * A cache line of its own, read by every call.  Atomics, written by
-	 * whoever publishes and by the launcher: names this use of the entry, 0 =
-	 * free; the state (rsl_feature_state); the priority that the load asks
-	 * for, -1 = none; the share of calls that is served in full, of
-	 * RSL_DIMMER_ALL.
+	 * Read by every call, so that nothing which is written often is in the
+	 * same cache line.  Atomics, written by whoever publishes and by the
+	 * launcher: names this use of the entry, 0 = free; the state
+	 * (rsl_feature_state); the priority that the load asks for, -1 = none;
+	 * the share of calls that is served in full, of RSL_DIMMER_ALL.
 	 */
 	pg_atomic_uint32 uid;
 	pg_atomic_uint32 state;
@@ -75,7 +75,7 @@ typedef struct rsl_feature
 	pg_atomic_uint32 trials;
 
 	/* config lock */
-	rsl_feature_policy policy pg_attribute_aligned(64);
+	rsl_feature_policy policy;
 	bool		published;
 
 	/*

@@ -5,8 +5,8 @@
  *
  * Sizes are fixed at server start from max_connections,
  * resilience.max_bulkheads and resilience.max_compartments.  Arrays follow the
- * header: bulkheads, sessions, and the words of the sessions' connection
- * bitmaps; then what breakers.h, retry_budget.h and arrivals.h describe; then
+ * header: bulkheads, sessions, the words of the sessions' connection bitmaps,
+ * and the counters of what bulkheads have admitted; then what breakers.h, retry_budget.h and arrivals.h describe; then
  * compartments (256 bytes each, and 4 for its place in the hash table).
  *
  * Locks (all in the named tranche "resilience"), in the order in which they
@@ -70,6 +70,13 @@
 
 /* what is kept of the value of a compartment's tag, with the final zero */
 #define RSL_COMPARTMENT_VALUE_LEN	36
+
+/*
+ * What bulkheads have admitted is counted in so many rows of counters, each in
+ * cache lines of its own and written by every 16th session: 256 busy cores do
+ * not wait for each other's line, and a session needs no counters of its own.
+ */
+#define RSL_ADMITTED_ROWS		16
 
 /* how many locks the pools of compartments share */
 #define RSL_COMPARTMENT_LOCKS	16
@@ -281,7 +288,6 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 connection_word;
 
 	/* atomics: totals, and what reset_statistics() subtracts (stats lock) */
-	pg_atomic_uint64 admitted;	/* of sessions gone or re-matched */
 	pg_atomic_uint64 refused_connections;
 	pg_atomic_uint64 refused_statements;
 	pg_atomic_uint64 timed_out;
@@ -289,7 +295,7 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 preempted_running; /* those of them that were running */
 	pg_atomic_uint64 wait_us;
 	pg_atomic_uint64 no_compartment;	/* values that found none free */
-	uint64		admitted_before_reset;
+	uint64		admitted_before_reset;	/* see rsl_bulkhead_admitted() */
 	rsl_overload overload;
 	rsl_budget	budget;
 }			pg_attribute_aligned(64)
@@ -373,13 +379,11 @@ typedef struct rsl_match
 	 * the owner under the same rules as "units".
 	 */
 	int16		pool;
-	pg_atomic_uint64 admitted;	/* written by the owner; folded when
-								 * re-matched */
 } rsl_match;
 
 /*
  * A session's entry.  There are as many as backends: the order of the fields
- * leaves no holes, so that it is 512 bytes.
+ * leaves no holes, so that it is 384 bytes.
  */
 typedef struct rsl_session
 {
@@ -490,6 +494,7 @@ typedef struct rsl_shared
 	int			max_bulkheads;	/* resilience.max_bulkheads */
 	int			bitmap_words;	/* words of one session's bitmap */
 	int			ncompartments;	/* resilience.max_compartments */
+	int			admitted_row_length;	/* counters of rsl_admitted_rows */
 
 	/* atomic: how many were ever used; grows under the compartments lock */
 	pg_atomic_uint32 ncompartments_used;
@@ -582,6 +587,7 @@ extern rsl_bulkhead *rsl_bulkheads;
 extern rsl_session *rsl_sessions;
 extern rsl_wait_node *rsl_nodes;	/* one for each session; pool's lock */
 extern pg_atomic_uint32 *rsl_connection_bits;	/* bitmap_words a session */
+extern pg_atomic_uint64 *rsl_admitted_rows; /* atomics; see statistics.h */
 extern rsl_compartment *rsl_compartments;
 extern pg_atomic_uint32 *rsl_compartment_buckets;	/* index + 1; 0 = empty */
 extern LWLockPadded *rsl_locks;

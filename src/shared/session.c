@@ -335,12 +335,9 @@ rsl_connection_give(rsl_session *session, int index)
 		pg_atomic_fetch_sub_u32(&rsl_bulkheads[index].connections, 1);
 }
 
-/*
- * Add the session's own counters to the totals and restart them: before its
- * list of bulkheads changes, and when it ends.
- */
-void
-rsl_session_fold(rsl_session *session)
+/* The session ends: add its own counters to the totals. */
+static void
+fold_counters(rsl_session *session)
 {
 	LWLockAcquire(rsl_stats_lock, LW_EXCLUSIVE);
 	for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
@@ -349,20 +346,7 @@ rsl_session_fold(rsl_session *session)
 								pg_atomic_read_u64(&session->admitted[c]));
 		pg_atomic_write_u64(&session->admitted[c], 0);
 	}
-	for (int i = 0; i < session->nmatches; i++)
-	{
-		rsl_match  *match = &session->matches[i];
-
-		if (rsl_bulkheads[match->index].uid == match->uid)
-			pg_atomic_fetch_add_u64(&rsl_bulkheads[match->index].admitted,
-									pg_atomic_read_u64(&match->admitted));
-		pg_atomic_write_u64(&match->admitted, 0);
-	}
-	session->nmatches = 0;
-
 	LWLockRelease(rsl_stats_lock);
-	if (session == rsl_me)
-		rsl_budget_lose_clock();
 }
 
 /* Give back everything that a session holds, its entry too. */
@@ -374,7 +358,8 @@ rsl_session_clean(rsl_session *session)
 	rsl_turn_forget(session);
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 		rsl_connection_give(session, i);
-	rsl_session_fold(session);
+	session->nmatches = 0;
+	fold_counters(session);
 	session->status = NULL;
 
 	pg_atomic_write_u64(&session->cpu_charged, 0);

@@ -31,7 +31,6 @@ extern void rsl_session_bump(void);
 extern bool rsl_session_lend(rsl_session *session);
 extern void rsl_session_lend_own(void);
 extern void rsl_session_clean(rsl_session *session);
-extern void rsl_session_fold(rsl_session *session);
 
 extern bool rsl_connection_take(rsl_session *session, int index, bool force);
 extern void rsl_connection_give(rsl_session *session, int index);

@@ -25,6 +25,7 @@
 #include "shared/retry_budget.h"
 #include "shared/runaway.h"
 #include "shared/settings.h"
+#include "shared/statistics.h"
 #include "shared/workers.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -38,6 +39,7 @@ rsl_bulkhead *rsl_bulkheads = NULL;
 rsl_session *rsl_sessions = NULL;
 rsl_wait_node *rsl_nodes = NULL;
 pg_atomic_uint32 *rsl_connection_bits = NULL;
+pg_atomic_uint64 *rsl_admitted_rows = NULL;
 rsl_compartment *rsl_compartments = NULL;
 pg_atomic_uint32 *rsl_compartment_buckets = NULL;
 LWLockPadded *rsl_locks = NULL;
@@ -56,6 +58,7 @@ typedef struct shmem_parts
 	Size		sessions;
 	Size		nodes;
 	Size		connection_bits;
+	Size		admitted;
 	Size		breakers;
 	Size		retry;
 	Size		arrivals;
@@ -93,6 +96,9 @@ shmem_layout(void)
 	parts.connection_bits = size;
 	size = add_size(size, CACHELINEALIGN(mul_size(sizeof(pg_atomic_uint32) * BITMAP_WORDS,
 												  MaxBackends)));
+	parts.admitted = size;
+	size = add_size(size, mul_size(rsl_admitted_row_length(PHYSICAL_BULKHEADS),
+								   sizeof(pg_atomic_uint64) * RSL_ADMITTED_ROWS));
 	parts.breakers = size;
 	size = add_size(size, rsl_breakers_shmem_size());
 	parts.retry = size;
@@ -168,6 +174,7 @@ shmem_fill(void)
 	shared->max_bulkheads = rsl_max_bulkheads;
 	shared->bitmap_words = BITMAP_WORDS;
 	shared->ncompartments = rsl_max_compartments;
+	shared->admitted_row_length = rsl_admitted_row_length(PHYSICAL_BULKHEADS);
 	pg_atomic_init_u32(&shared->ncompartments_used, 0);
 
 	/*
@@ -226,7 +233,6 @@ shmem_fill(void)
 		rsl_bulkhead *bulkhead = &rsl_bulkheads[i];
 
 		pool_init(&bulkhead->pool, i);
-		pg_atomic_init_u64(&bulkhead->admitted, 0);
 		pg_atomic_init_u64(&bulkhead->saturated_since, 0);
 		pg_atomic_init_u64(&bulkhead->connection_word, 0);
 		pg_atomic_init_u64(&bulkhead->refused_connections, 0);
@@ -239,6 +245,8 @@ shmem_fill(void)
 		rsl_overload_init(&bulkhead->overload);
 		rsl_budget_init(&bulkhead->budget);
 	}
+	for (int i = 0; i < RSL_ADMITTED_ROWS * shared->admitted_row_length; i++)
+		pg_atomic_init_u64(&rsl_admitted_rows[i], 0);
 	for (int i = 0; i < shared->ncompartments; i++)
 	{
 		rsl_compartment *compartment = &rsl_compartments[i];
@@ -259,8 +267,6 @@ shmem_fill(void)
 		pg_atomic_init_u32(&session->waiting_for, (uint32) RSL_NO_POOL);
 		for (int c = 0; c < RSL_NUM_PRIORITIES; c++)
 			pg_atomic_init_u64(&session->admitted[c], 0);
-		for (int m = 0; m < RSL_MAX_MATCHES; m++)
-			pg_atomic_init_u64(&session->matches[m].admitted, 0);
 		rsl_nodes[i].next = rsl_nodes[i].prev = RSL_NO_WAITER;
 	}
 
@@ -300,6 +306,7 @@ shmem_startup(void)
 	rsl_nodes = (rsl_wait_node *) ((char *) rsl_shmem + parts.nodes);
 	rsl_connection_bits = (pg_atomic_uint32 *)
 		((char *) rsl_shmem + parts.connection_bits);
+	rsl_admitted_rows = (pg_atomic_uint64 *) ((char *) rsl_shmem + parts.admitted);
 	rsl_breakers_shmem_place((char *) rsl_shmem + parts.breakers);
 	rsl_arrivals_shmem_place((char *) rsl_shmem + parts.arrivals);
 	rsl_budget_shmem_place((char *) rsl_shmem + parts.budget);
@@ -358,6 +365,7 @@ shared_memory_parts(PG_FUNCTION_ARGS)
 		{"sessions", parts.sessions},
 		{"places in queues", parts.nodes},
 		{"connections of bulkheads", parts.connection_bits},
+		{"admitted by bulkheads", parts.admitted},
 		{"breakers", parts.breakers},
 		{"retries", parts.retry},
 		{"history of arrivals", parts.arrivals},

@@ -4,9 +4,10 @@
  *		Sums over the sessions, made when somebody looks.
  *
  * What every transaction counts, it counts in its session's own cache lines.
- * A session adds its counts to the totals when it ends or its bulkheads
- * change (rsl_session_fold, under the statistics lock); a reader, who holds
- * that lock too, adds up the totals and the sessions.
+ * A session adds its counts to the totals when it ends (rsl_session_clean,
+ * under the statistics lock); a reader, who holds that lock too, adds up the
+ * totals and the sessions.  What each bulkhead has admitted is counted in a few
+ * rows of counters, since each session may have to do with any of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,23 +31,14 @@ session_runs(rsl_session *session)
 		RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_HELD;
 }
 
-static int64
-admitted_so_far(int index)
+/* How many transactions it has admitted since its entry was last free. */
+uint64
+rsl_bulkhead_admitted(int index)
 {
-	rsl_bulkhead *bulkhead = &rsl_bulkheads[index];
-	uint64		admitted = pg_atomic_read_u64(&bulkhead->admitted);
+	uint64		admitted = 0;
 
-	for (int s = 0; s < rsl_shmem->nsessions; s++)
-	{
-		rsl_session *session = &rsl_sessions[s];
-
-		for (int m = 0; session->pid != 0 && m < session->nmatches; m++)
-		{
-			if (session->matches[m].index == index &&
-				session->matches[m].uid == bulkhead->uid)
-				admitted += pg_atomic_read_u64(&session->matches[m].admitted);
-		}
-	}
+	for (int row = 0; row < RSL_ADMITTED_ROWS; row++)
+		admitted += pg_atomic_read_u64(&rsl_admitted_rows[row * rsl_shmem->admitted_row_length + index]);
 	return admitted;
 }
 
@@ -79,7 +71,7 @@ rsl_count_bulkhead(int index, rsl_bulkhead_counts *counts)
 				counts->running++;
 		}
 	}
-	counts->admitted = admitted_so_far(index) - bulkhead->admitted_before_reset;
+	counts->admitted = rsl_bulkhead_admitted(index) - bulkhead->admitted_before_reset;
 }
 
 /*
@@ -92,29 +84,27 @@ rsl_count_all_bulkheads(rsl_bulkhead_counts *counts)
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 	{
 		counts[i].running = counts[i].waiting = 0;
-		counts[i].admitted = pg_atomic_read_u64(&rsl_bulkheads[i].admitted) -
+		counts[i].admitted = rsl_bulkhead_admitted(i) -
 			rsl_bulkheads[i].admitted_before_reset;
 	}
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 	{
 		rsl_session *session = &rsl_sessions[s];
 		int			waiting_for;
-		bool		runs;
 
 		if (session->pid == 0)
 			continue;
 		waiting_for = (int32) pg_atomic_read_u32(&session->waiting_for);
 		if (waiting_for >= 0)
 			counts[rsl_pool_bulkhead(rsl_pool_by_number(waiting_for)) - rsl_bulkheads].waiting++;
-		runs = session_runs(session);
+		if (!session_runs(session))
+			continue;
 		for (int m = 0; m < session->nmatches; m++)
 		{
 			rsl_match  *match = &session->matches[m];
 
-			if (match->uid != rsl_bulkheads[match->index].uid)
-				continue;
-			counts[match->index].admitted += pg_atomic_read_u64(&match->admitted);
-			if (runs && (session->held & (UINT32_C(1) << m)) != 0)
+			if (match->uid == rsl_bulkheads[match->index].uid &&
+				(session->held & (UINT32_C(1) << m)) != 0)
 				counts[match->index].running++;
 		}
 	}
@@ -211,7 +201,7 @@ rsl_reset_statistics(void)
 
 		if (!bulkhead->published)
 			continue;
-		bulkhead->admitted_before_reset = admitted_so_far(i);
+		bulkhead->admitted_before_reset = rsl_bulkhead_admitted(i);
 		pg_atomic_write_u64(&bulkhead->refused_connections, 0);
 		pg_atomic_write_u64(&bulkhead->refused_statements, 0);
 		pg_atomic_write_u64(&bulkhead->timed_out, 0);

@@ -32,6 +32,7 @@
 #include "shared/pool.h"
 #include "shared/refusal_log.h"
 #include "shared/settings.h"
+#include "shared/statistics.h"
 #include "shared/turns.h"
 #include "shedding/admission.h"
 #include "shedding/preempt.h"
@@ -408,8 +409,7 @@ count_admitted(int i)
 {
 	rsl_match  *match = &rsl_me->matches[i];
 
-	pg_atomic_write_u64(&match->admitted,
-						pg_atomic_read_u64(&match->admitted) + 1);
+	rsl_count_admitted(rsl_me, match->index);
 	if (unlikely(match->pool != match->index))
 		pg_atomic_fetch_add_u64(&rsl_compartment_of(rsl_pool_by_number(match->pool))->admitted, 1);
 }
@@ -483,7 +483,7 @@ rsl_admit_transaction(const PlannedStmt *stmt, const char *source_text,
 	else
 		take_slot(&a, NULL, &rsl_shmem->server, RSL_SERVER_UNIT);
 
-	/* from here on the transaction runs; counters of our own cache lines */
+	/* from here on the transaction runs */
 	me->held = matched;
 	me->run_start = GetCurrentStatementStartTimestamp();
 	pg_atomic_write_u64(&me->admitted[a.priority],

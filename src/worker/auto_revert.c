@@ -6,8 +6,8 @@
  * A bulkhead with auto_revert_refusal_rate, in enforce mode, only observes
  * once it has refused more than that share of what it decided in the last 10
  * seconds, statements and connections apart: neither should hide in the
- * number of the others.  The launcher looks at each tick, and adds up the
- * sessions' counters only while there are such bulkheads.
+ * number of the others.  The launcher looks at each tick, and goes through the
+ * sessions only while there are such bulkheads.
  *
  * The windows are the launcher's own: if it is started anew they begin empty.
  * That a bulkhead has been reverted is in shared memory and in the snapshot
@@ -23,6 +23,7 @@
 #include "shared/pool.h"
 #include "shared/session.h"
 #include "shared/settings.h"
+#include "shared/statistics.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/auto_revert.h"
@@ -47,7 +48,6 @@ typedef struct watched
 	uint32		uid;
 	double		rate;
 	bool		known;			/* the counters are those of an earlier look */
-	uint64		admitted;		/* now */
 	uint64		connected;		/* sessions that came, since we look */
 	decisions	statements;
 	decisions	connections;
@@ -134,14 +134,10 @@ make_list(void)
 		pids_known = false;
 }
 
-/* Add up what the sessions have been admitted for, and who has come. */
+/* Who has come? */
 static void
 look_at_sessions(void)
 {
-	for (int w = 0; w < nwatched; w++)
-		watched_bulkheads[w].admitted =
-			pg_atomic_read_u64(&rsl_bulkheads[watched_bulkheads[w].index].admitted);
-
 	for (int s = 0; s < rsl_shmem->nsessions; s++)
 	{
 		rsl_session *session = &rsl_sessions[s];
@@ -149,17 +145,7 @@ look_at_sessions(void)
 
 		seen_pids[s] = session->pid;
 
-		if (session->pid == 0)
-			continue;
-		for (int m = 0; m < session->nmatches; m++)
-		{
-			rsl_match  *match = &session->matches[m];
-			int			w = watched_of[match->index];
-
-			if (w >= 0 && watched_bulkheads[w].uid == match->uid)
-				watched_bulkheads[w].admitted += pg_atomic_read_u64(&match->admitted);
-		}
-		if (!is_new || !pids_known)
+		if (session->pid == 0 || !is_new || !pids_known)
 			continue;
 		for (int w = 0; w < nwatched; w++)
 		{
@@ -206,7 +192,7 @@ look_at_bulkhead(watched *entry, int64 now)
 	bool		too_many_connections;
 
 	too_many = decide(&entry->statements, entry->known, entry->rate,
-					  entry->admitted,
+					  rsl_bulkhead_admitted(entry->index),
 					  pg_atomic_read_u64(&bulkhead->refused_statements) +
 					  pg_atomic_read_u64(&bulkhead->timed_out) +
 					  pg_atomic_read_u64(&bulkhead->preempted),
