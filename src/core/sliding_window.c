@@ -28,7 +28,7 @@ add_saturating(uint32_t a, uint32_t b)
 	return a > UINT32_MAX - b ? UINT32_MAX : a + b;
 }
 
-/* Epochs start at 1, so that 0 can mean an unused bucket. */
+/* Epochs start at 1, so that 0 can mean that nothing was counted. */
 static int64_t
 epoch_of(const rsl_sliding_window *window, int64_t now_us)
 {
@@ -37,22 +37,41 @@ epoch_of(const rsl_sliding_window *window, int64_t now_us)
 	return slices < INT64_MAX ? slices + 1 : INT64_MAX;
 }
 
+/* Empty the buckets of the epochs after the newest, up to this one. */
+static void
+move_on(rsl_sliding_window *window, int64_t epoch)
+{
+	if (epoch - window->newest >= RSL_WINDOW_BUCKETS)
+		memset(window->buckets, 0, sizeof(window->buckets));
+	else
+	{
+		for (int64_t e = window->newest + 1; e <= epoch; e++)
+			memset(&window->buckets[e % RSL_WINDOW_BUCKETS], 0,
+				   sizeof(rsl_window_counts));
+	}
+	window->newest = epoch;
+}
+
+static void
+add_counts(rsl_window_counts *sum, const rsl_window_counts *counts)
+{
+	sum->calls = add_saturating(sum->calls, counts->calls);
+	sum->failures = add_saturating(sum->failures, counts->failures);
+	sum->slow = add_saturating(sum->slow, counts->slow);
+}
+
 void
 rsl_window_add(rsl_sliding_window *window, int64_t now_us,
 			   const rsl_window_counts *counts)
 {
 	int64_t		epoch = epoch_of(window, now_us);
-	rsl_window_bucket *bucket = &window->buckets[epoch % RSL_WINDOW_BUCKETS];
 
-	if (bucket->epoch != epoch)
-	{
-		memset(bucket, 0, sizeof(*bucket));
-		bucket->epoch = epoch;
-	}
-	bucket->counts.calls = add_saturating(bucket->counts.calls, counts->calls);
-	bucket->counts.failures = add_saturating(bucket->counts.failures,
-											 counts->failures);
-	bucket->counts.slow = add_saturating(bucket->counts.slow, counts->slow);
+	if (epoch > window->newest)
+		move_on(window, epoch);
+	/* too late for the window: its bucket counts another epoch by now */
+	if (window->newest - epoch >= RSL_WINDOW_BUCKETS)
+		return;
+	add_counts(&window->buckets[epoch % RSL_WINDOW_BUCKETS], counts);
 }
 
 void
@@ -62,15 +81,9 @@ rsl_window_sum(const rsl_sliding_window *window, int64_t now_us,
 	int64_t		epoch = epoch_of(window, now_us);
 
 	memset(sum, 0, sizeof(*sum));
-	for (int i = 0; i < RSL_WINDOW_BUCKETS; i++)
+	for (int64_t e = window->newest; e > 0 && e > window->newest - RSL_WINDOW_BUCKETS; e--)
 	{
-		const rsl_window_bucket *bucket = &window->buckets[i];
-
-		if (bucket->epoch <= epoch - RSL_WINDOW_BUCKETS ||
-			bucket->epoch > epoch)
-			continue;
-		sum->calls = add_saturating(sum->calls, bucket->counts.calls);
-		sum->failures = add_saturating(sum->failures, bucket->counts.failures);
-		sum->slow = add_saturating(sum->slow, bucket->counts.slow);
+		if (e > epoch - RSL_WINDOW_BUCKETS && e <= epoch)
+			add_counts(sum, &window->buckets[e % RSL_WINDOW_BUCKETS]);
 	}
 }

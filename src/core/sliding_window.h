@@ -3,10 +3,11 @@
  * sliding_window.h
  *		Counts of calls over the last seconds, in buckets of time.
  *
- * The window is divided into buckets.  Each bucket carries the number of the
- * time slice (epoch) that it counts, so nobody has to move the window on: a
- * bucket with an old number counts as empty and is reused when its turn
- * comes.  Plain memory without locks: the caller serializes.
+ * The window is divided into buckets, used in turn.  Time slices are numbered
+ * (epochs), and the newest that was counted says which one each bucket belongs
+ * to, so nobody has to move the window on: whoever counts a later one empties
+ * the buckets in between, and until then they are too old to be summed up.
+ * Plain memory without locks: the caller serializes.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,16 +25,11 @@ typedef struct rsl_window_counts
 	uint32_t	slow;
 } rsl_window_counts;
 
-typedef struct rsl_window_bucket
-{
-	int64_t		epoch;			/* time slice counted here; 0 = none */
-	rsl_window_counts counts;
-} rsl_window_bucket;
-
 typedef struct rsl_sliding_window
 {
 	int64_t		bucket_us;		/* length of a time slice */
-	rsl_window_bucket buckets[RSL_WINDOW_BUCKETS];
+	int64_t		newest;			/* epoch that was counted last; 0 = none */
+	rsl_window_counts buckets[RSL_WINDOW_BUCKETS];	/* by epoch, modulo */
 } rsl_sliding_window;
 
 extern void rsl_window_init(rsl_sliding_window *window, int64_t duration_us);
