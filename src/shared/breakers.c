@@ -126,7 +126,7 @@ wake_prober(void)
 static rsl_breaker_config
 config_for_calls(const rsl_breaker *breaker, int64 now)
 {
-	rsl_breaker_config config = breaker->config;
+	rsl_breaker_config config = breaker->policy.config;
 	int64		looked = pg_atomic_read_u64(&rsl_breakers_shmem->prober_looked);
 
 	if (now - looked >= PROBER_GONE_US)
@@ -478,7 +478,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 
 	SpinLockAcquire(&breaker->mutex);
 	now_us = rsl_now_us();
-	counted = rsl_breaker_record(&breaker->state, &breaker->config,
+	counted = rsl_breaker_record(&breaker->state, &breaker->policy.config,
 								 now_us, &call->permit, outcome, slow,
 								 random);
 	if (outcome == RSL_CALL_FAILURE)
@@ -577,7 +577,6 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	}
 	else
 		rsl_breaker_reconfigure(&breaker->state, &policy->config);
-	breaker->config = policy->config;
 	if (breaker->state.force != policy->force)
 		rsl_breaker_force_to(&breaker->state, policy->force, now);
 
@@ -622,7 +621,7 @@ rsl_breaker_command_reset(int index)
 	breaker_change change;
 
 	SpinLockAcquire(&breaker->mutex);
-	rsl_breaker_reset(&breaker->state, &breaker->config, now);
+	rsl_breaker_reset(&breaker->state, &breaker->policy.config, now);
 	update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
 	tell_change(&change, CAUSE_COMMAND);
@@ -651,7 +650,7 @@ rsl_breaker_count_hanging(int index, uint32 generation)
 	permit.trial = breaker->state.position == RSL_BREAKER_HALF_OPEN;
 	/* slow, but neither a success nor a failure yet */
 	failures = breaker->state.consecutive_failures;
-	if (rsl_breaker_record(&breaker->state, &breaker->config, now,
+	if (rsl_breaker_record(&breaker->state, &breaker->policy.config, now,
 						   &permit, RSL_CALL_SUCCESS, true, random))
 		breaker->state.consecutive_failures = failures;
 	update_gate(breaker, now, &change);
@@ -679,8 +678,8 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	now_us = rsl_now_us();
 	/* who asks before the time is up, and in vain, does not put it off */
 	if (alive ||
-		rsl_breaker_probe_due(&breaker->state, &breaker->config, now_us))
-		rsl_breaker_probed(&breaker->state, &breaker->config, now_us,
+		rsl_breaker_probe_due(&breaker->state, &breaker->policy.config, now_us))
+		rsl_breaker_probed(&breaker->state, &breaker->policy.config, now_us,
 						   generation, alive, random);
 	breaker->last_probe_at = now;
 	strlcpy(breaker->last_probe_result, result,

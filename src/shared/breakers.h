@@ -100,20 +100,21 @@ typedef struct rsl_breaker
 
 	slock_t		mutex;
 
-	/* mutex, held for some dozens of instructions; see also "config" below */
+	/* mutex, held for some dozens of instructions */
 	rsl_breaker_state state;
 	rsl_state_clock clock;		/* of effective positions */
 	int64		not_closed_us;	/* since when it is not closed; 0 = it is */
-	rsl_breaker_config config;	/* copy of policy.config */
 	TimestampTz last_failure_at;	/* 0 = none yet */
-	int32		last_sqlstate;
-	char		last_error[RSL_LAST_ERROR_LEN];
 	TimestampTz last_probe_at;	/* 0 = none yet */
 	char		last_probe_result[32];
+	char		last_error[RSL_LAST_ERROR_LEN];
+	int32		last_sqlstate;
 
 	/* config lock */
-	rsl_breaker_policy policy;
 	bool		published;		/* false while free or draining */
+
+	/* config lock and mutex, both to change it: either is enough to read */
+	rsl_breaker_policy policy;
 
 	/* atomics: totals since the last reset_statistics() */
 	pg_atomic_uint64 successes;

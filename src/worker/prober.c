@@ -272,9 +272,9 @@ consider_probe(int index)
 	SpinLockAcquire(&breaker->mutex);
 	generation = breaker->state.generation;
 	retry_after = rsl_breaker_retry_after(&breaker->state, rsl_now_us());
-	probes_at_all = breaker->config.probe &&
+	probes_at_all = breaker->policy.config.probe &&
 		breaker->state.force == RSL_FORCE_AUTO;
-	due = rsl_breaker_probe_due(&breaker->state, &breaker->config, rsl_now_us());
+	due = rsl_breaker_probe_due(&breaker->state, &breaker->policy.config, rsl_now_us());
 	SpinLockRelease(&breaker->mutex);
 
 	/* nobody waits for the answer any more */
@@ -382,7 +382,7 @@ find_hanging_calls(void)
 			pg_atomic_read_u32(&board->counted) == sequence)
 			continue;
 		SpinLockAcquire(&rsl_breakers[index].mutex);
-		limit = rsl_breakers[index].config.slow_call_us;
+		limit = rsl_breakers[index].policy.config.slow_call_us;
 		SpinLockRelease(&rsl_breakers[index].mutex);
 		if (now - watches[s].since < limit)
 			continue;
