@@ -58,13 +58,12 @@ load_shedder_statistics(PG_FUNCTION_ARGS)
 	int			running = 0;
 	int			waiting = 0;
 	int64		admitted = 0;
-	pg_atomic_uint32 *signals[] = {
-		&rsl_shmem->blocked_share,
-		&rsl_shmem->cpu_idle,
-		&rsl_shmem->cpu_pressure
-	};
+	pg_atomic_uint32 *signals[3];
 
 	rsl_require_shmem();
+	signals[0] = &rsl_shmem->blocked_share;
+	signals[1] = &rsl_shmem->cpu_idle;
+	signals[2] = &rsl_shmem->cpu_pressure;
 	InitMaterializedSRF(fcinfo, 0);
 
 	LWLockAcquire(rsl_stats_lock, LW_SHARED);
