@@ -13,7 +13,7 @@
 #
 # The last line is "N passed, N failed".  WERROR=1 makes warnings errors,
 # PROVE_JOBS is how many TAP files run at once (2), RSL_LIMIT the seconds for
-# one suite (1200).
+# one suite (1200), RSL_KEEP_LOGS=1 keeps the logs of what passed as well.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -108,7 +108,7 @@ cleanup()
 		pid=$(head -n 1 "$file" 2>/dev/null) || continue
 		kill -QUIT "$pid" 2>/dev/null && { gone "$pid" || kill -KILL "$pid"; } || true
 	done
-	if [ "$status" -eq 1 ] && [ "$failed" -gt 0 ]; then
+	if [ -n "${RSL_KEEP_LOGS:-}" ] || { [ "$status" -eq 1 ] && [ "$failed" -gt 0 ]; }; then
 		# Logs and diffs are worth keeping, clusters are not.
 		find "$work" -maxdepth 7 -name PG_VERSION -printf '%h\n' 2>/dev/null | xargs -r rm -rf
 		rm -rf "$work/tree"

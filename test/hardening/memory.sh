@@ -64,8 +64,14 @@ case $what in
 		export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:disable_coredump=1:log_path=$work/report
 		export UBSAN_OPTIONS=print_stacktrace=1:log_path=$work/report
 		chmod 1777 "$work"
+		# The second sanitizer, as a guest of the first, writes to the server's log.
+		export RSL_KEEP_LOGS=1 RSL_LIMIT=${RSL_LIMIT:-6000}
 		[ $# -gt 0 ] || set -- regress isolation
 		check "$@"
+		if grep -rh 'runtime error: ' "$work"/rslcheck.* >"$work/undefined"; then
+			bad=$((bad + 1))
+			sort "$work/undefined" | uniq -c | sort -rn | head -n 40
+		fi
 		for report in "$work"/report.*; do
 			[ -e "$report" ] || continue
 			bad=$((bad + 1))
