@@ -325,7 +325,9 @@ rsl_bulkhead_from_arguments(FunctionCallInfo fcinfo,
 
 	collect_arguments(fcinfo, values, nulls);
 	tuple = rsl_definition_form(&definitions, values, nulls, &desc);
-	(void) rsl_policy_from_tuple(tuple, desc, policy);
+	memset(policy, 0, sizeof(*policy));
+	policy->home_database = MyDatabaseId;
+	(void) rsl_bulkhead_from_tuple(tuple, desc, policy);
 }
 
 /*

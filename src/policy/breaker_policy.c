@@ -138,20 +138,15 @@ rsl_is_postgres_fdw(Oid handler)
 	return result;
 }
 
-/*
- * Make a policy from a row.  Values are taken as they are: the table's trigger
- * has checked them.  Returns false for a row whose server does not exist.
- */
+/* A row is not in force if its server does not exist. */
 static bool
-policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_breaker_policy *policy)
+from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 {
+	rsl_breaker_policy *policy = result;
 	rsl_breaker_config *config = &policy->config;
 	char	   *word;
 	bool		isnull;
 
-	/* all of it: padding too is compared, and part of a checksum */
-	memset(policy, 0, sizeof(*policy));
-	policy->home_database = MyDatabaseId;
 	strlcpy(policy->name, rsl_text_column(tuple, desc, RSL_BCOL_NAME),
 			NAMEDATALEN);
 
@@ -194,48 +189,6 @@ policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_breaker_policy *policy)
 	return true;
 }
 
-/*
- * Read this database's definitions.  The servers are not locked here: whoever
- * wrote a row has done so, and waiting for somebody who is about to rename one
- * could end in a deadlock, since that needs the publishers' lock.
- */
-void
-rsl_read_breakers(rsl_breaker_set *set)
-{
-	Oid			relid = rsl_extension_relation(RSL_BREAKERS_NAME);
-	Relation	relation;
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	int			room = 16;
-
-	set->npolicies = 0;
-	set->policies = palloc(room * sizeof(rsl_breaker_policy));
-	if (!OidIsValid(relid))
-		return;
-
-	relation = table_open(relid, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = rsl_table_beginscan(relation, snapshot);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		rsl_breaker_policy *policy;
-
-		if (set->npolicies == room)
-		{
-			room *= 2;
-			set->policies = repalloc(set->policies,
-									 room * sizeof(rsl_breaker_policy));
-		}
-		policy = &set->policies[set->npolicies];
-		if (policy_from_tuple(tuple, RelationGetDescr(relation), policy))
-			set->npolicies++;
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, NoLock);
-}
-
 static int
 find_entry(Oid home_database, const char *name)
 {
@@ -249,42 +202,53 @@ find_entry(Oid home_database, const char *name)
 	return -1;
 }
 
-/* Is there room?  The publishers' lock is held, so it stays that way. */
-void
-rsl_check_breaker_room(const rsl_breaker_set *set)
+/* Without what other databases have in force. */
+rsl_room
+rsl_breaker_room(void)
 {
-	int			others = 0;
-	int			mine = 0;
-	int			wanted = 0;
+	rsl_room	room = {.singular = "circuit breaker",.plural = "circuit breakers",
+		.setting = "resilience.max_breakers",
+	.limit = rsl_breakers_shmem->max_breakers,.free = -1};
+
+	return room;
+}
+
+/*
+ * Read this database's definitions.  The servers are not locked here: whoever
+ * wrote a row has done so, and waiting for somebody who is about to rename one
+ * could end in a deadlock, since that needs the publishers' lock.
+ */
+void
+rsl_read_breakers(rsl_breaker_set *set)
+{
+	rsl_policy_rows rows;
+
+	rsl_read_rows(RSL_BREAKERS_NAME, sizeof(rsl_breaker_policy), from_tuple, &rows);
+	set->npolicies = rows.n;
+	set->policies = rows.policies;
+	set->written = rows.written;
+}
+
+/* Leave out those that there is no room for. */
+void
+rsl_fit_breakers(rsl_breaker_set *set)
+{
+	rsl_room	room = rsl_breaker_room();
+	bool	   *in_force = palloc(set->npolicies * sizeof(bool) + 1);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_breakers_shmem->nbreakers; i++)
 	{
-		if (!rsl_breakers[i].published)
-			continue;
-		if (rsl_breakers[i].policy.home_database == set->home_database)
-			mine++;
-		else
-			others++;
+		if (rsl_breakers[i].published &&
+			rsl_breakers[i].policy.home_database != set->home_database)
+			room.others++;
 	}
 	for (int p = 0; p < set->npolicies; p++)
-	{
-		if (find_entry(set->home_database, set->policies[p].name) < 0)
-			wanted++;
-	}
+		in_force[p] = find_entry(set->home_database, set->policies[p].name) >= 0;
 	LWLockRelease(rsl_config_lock);
-
-	/* already over: a restart with a smaller setting; let it shrink */
-	if (set->npolicies <= mine && wanted == 0)
-		return;
-	if (others + set->npolicies > rsl_breakers_shmem->max_breakers)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many circuit breakers"),
-				 errdetail("limit=%d this_database=%d other_databases=%d",
-						   rsl_breakers_shmem->max_breakers, set->npolicies,
-						   others),
-				 errhint("Drop some, or raise \"resilience.max_breakers\" and restart the server.")));
+	set->npolicies = rsl_fit_rows(&room, set->npolicies, set->policies,
+								  sizeof(rsl_breaker_policy), in_force,
+								  set->written, &set->left_out);
 }
 
 /* Config lock held exclusively: tell all sessions to look anew. */
@@ -362,7 +326,7 @@ rsl_publish_breakers(const rsl_breaker_set *set)
 		if (index < 0)
 		{
 			note_definition(policy, "created");
-			/* cannot fail: rsl_check_breaker_room() saw to it */
+			/* cannot fail: rsl_fit_breakers() saw to it */
 			if (!put_new(policy))
 				ereport(WARNING,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -8,8 +8,7 @@
 #ifndef RSL_POLICY_BREAKER_POLICY_H
 #define RSL_POLICY_BREAKER_POLICY_H
 
-#include "access/htup.h"
-#include "access/tupdesc.h"
+#include "policy/rows.h"
 #include "shared/breakers.h"
 
 #define RSL_BREAKERS_NAME	"breaker_definitions"
@@ -49,6 +48,8 @@ typedef struct rsl_breaker_set
 	Oid			home_database;
 	int			npolicies;
 	rsl_breaker_policy *policies;
+	bool	   *written;		/* by the present transaction */
+	rsl_left_out left_out;
 } rsl_breaker_set;
 
 extern bool rsl_is_postgres_fdw(Oid handler);
@@ -64,8 +65,9 @@ extern const char *rsl_sqlstate_list_column(HeapTuple tuple, TupleDesc desc,
 											int column,
 											rsl_sqlstate_list *list);
 
+extern rsl_room rsl_breaker_room(void);
 extern void rsl_read_breakers(rsl_breaker_set *set);
-extern void rsl_check_breaker_room(const rsl_breaker_set *set);
+extern void rsl_fit_breakers(rsl_breaker_set *set);
 extern bool rsl_breakers_differ(const rsl_breaker_set *set);
 extern void rsl_publish_breakers(const rsl_breaker_set *set);
 extern bool rsl_publish_breaker_at_start(const rsl_breaker_policy *policy);

@@ -30,22 +30,17 @@
 #include "utils/timestamp.h"
 
 /*
- * Make a policy from a row.  Values are taken as they are: the table's
- * trigger has checked them.  Returns false for a row that cannot match
- * anything, because its role or database does not exist any more.
+ * An rsl_policy_maker.  A row cannot match anything if its role or database
+ * does not exist any more.
  */
 bool
-rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
-					  rsl_bulkhead_policy *policy)
+rsl_bulkhead_from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 {
+	rsl_bulkhead_policy *policy = result;
 	char	   *value;
 	bool		isnull;
 	Datum		datum;
 	bool		alive;
-
-	/* all of it: the padding too is part of the snapshot's checksum */
-	memset(policy, 0, sizeof(*policy));
-	policy->home_database = MyDatabaseId;
 
 	value = rsl_text_column(tuple, desc, RSL_COL_NAME);
 	strlcpy(policy->name, value ? value : "", sizeof(policy->name));
@@ -81,46 +76,6 @@ rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
 		rsl_float_column(tuple, desc, RSL_COL_AUTO_REVERT_REFUSAL_RATE, -1);
 
 	return alive;
-}
-
-/* Read this database's definitions. */
-void
-rsl_read_bulkheads(rsl_bulkhead_set *set)
-{
-	Oid			relid = rsl_extension_relation(RSL_DEFINITIONS_NAME);
-	Relation	relation;
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	int			room = 0;
-
-	if (!OidIsValid(relid))
-		return;
-	relation = table_open(relid, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = rsl_table_beginscan(relation, snapshot);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		if (set->npolicies == room)
-		{
-			room = room == 0 ? 16 : room * 2;
-			set->policies = set->policies ?
-				repalloc(set->policies,
-						 room * sizeof(rsl_bulkhead_policy)) :
-				palloc(room * sizeof(rsl_bulkhead_policy));
-			set->rewritten = set->rewritten ?
-				repalloc(set->rewritten, room * sizeof(bool)) :
-				palloc(room * sizeof(bool));
-		}
-		set->rewritten[set->npolicies] =
-			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-		if (rsl_policy_from_tuple(tuple, RelationGetDescr(relation),
-								  &set->policies[set->npolicies]))
-			set->npolicies++;
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, NoLock);
 }
 
 /*
@@ -185,50 +140,51 @@ find_entry(Oid home_database, const char *name)
 	return -1;
 }
 
-/* Is there room?  The publishers' lock is held, so it stays that way. */
-void
-rsl_check_bulkhead_room(const rsl_bulkhead_set *set)
+/* Without what other databases have in force. */
+rsl_room
+rsl_bulkhead_room(void)
 {
-	int			others = 0;
-	int			mine = 0;
-	int			free_entries = 0;
-	int			wanted = 0;
+	rsl_room	room = {.singular = "bulkhead",.plural = "bulkheads",
+		.setting = "resilience.max_bulkheads",
+	.limit = rsl_shmem->max_bulkheads};
+
+	return room;
+}
+
+/* Read this database's definitions. */
+void
+rsl_read_bulkheads(rsl_bulkhead_set *set)
+{
+	rsl_policy_rows rows;
+
+	rsl_read_rows(RSL_DEFINITIONS_NAME, sizeof(rsl_bulkhead_policy),
+				  rsl_bulkhead_from_tuple, &rows);
+	set->npolicies = rows.n;
+	set->policies = rows.policies;
+	set->written = rows.written;
+}
+
+/* Leave out those that there is no room for. */
+void
+rsl_fit_bulkheads(rsl_bulkhead_set *set)
+{
+	rsl_room	room = rsl_bulkhead_room();
+	bool	   *in_force = palloc(set->npolicies * sizeof(bool) + 1);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_shmem->nbulkheads; i++)
 	{
 		if (!rsl_bulkheads[i].published)
-			free_entries += entry_is_free(&rsl_bulkheads[i]) ? 1 : 0;
-		else if (rsl_bulkheads[i].policy.home_database == set->home_database)
-			mine++;
-		else
-			others++;
+			room.free += entry_is_free(&rsl_bulkheads[i]) ? 1 : 0;
+		else if (rsl_bulkheads[i].policy.home_database != set->home_database)
+			room.others++;
 	}
 	for (int p = 0; p < set->npolicies; p++)
-	{
-		if (find_entry(set->home_database,
-					   set->policies[p].name) < 0)
-			wanted++;
-	}
+		in_force[p] = find_entry(set->home_database, set->policies[p].name) >= 0;
 	LWLockRelease(rsl_config_lock);
-
-	/* already over: a restart with a smaller setting; let it shrink */
-	if (set->npolicies <= mine && wanted == 0)
-		return;
-	if (others + set->npolicies > rsl_shmem->max_bulkheads)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many bulkheads"),
-				 errdetail("limit=%d this_database=%d other_databases=%d",
-						   rsl_shmem->max_bulkheads, set->npolicies,
-						   others),
-				 errhint("Drop some, or raise \"resilience.max_bulkheads\" and restart the server.")));
-	if (wanted > free_entries)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no room for bulkheads at the moment"),
-				 errdetail("Dropped bulkheads keep their room until the transactions that they admitted have ended."),
-				 errhint("Wait for these transactions, or raise \"resilience.max_bulkheads\" and restart the server.")));
+	set->npolicies = rsl_fit_rows(&room, set->npolicies, set->policies,
+								  sizeof(rsl_bulkhead_policy), in_force,
+								  set->written, &set->left_out);
 }
 
 /*
@@ -412,7 +368,7 @@ rsl_publish_bulkheads(const rsl_bulkhead_set *set)
 
 		if (index >= 0)
 			rewrite_policy(&rsl_bulkheads[index], policy,
-						   set->rewritten[p]);
+						   set->written[p]);
 		else
 		{
 			note_definition(policy, "created");
@@ -420,10 +376,10 @@ rsl_publish_bulkheads(const rsl_bulkhead_set *set)
 		}
 		if (index < 0)
 		{
-			/* cannot be: rsl_check_bulkhead_room() saw to it */
+			/* cannot be: rsl_fit_bulkheads() saw to it */
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
+					 errmsg("bulkhead \"%s\" is not in force: no room in shared memory",
 							policy->name)));
 			continue;
 		}

@@ -9,6 +9,7 @@
 #define RSL_POLICY_BULKHEAD_POLICY_H
 
 #include "policy/conditions.h"
+#include "policy/rows.h"
 #include "shared/layout.h"
 
 #define RSL_DEFINITIONS_NAME	"bulkhead_definitions"
@@ -39,16 +40,17 @@ typedef struct rsl_bulkhead_set
 	Oid			home_database;
 	int			npolicies;
 	rsl_bulkhead_policy *policies;
-	bool	   *rewritten;		/* by the present transaction */
+	bool	   *written;		/* by the present transaction */
+	rsl_left_out left_out;
 	int			nsessions;
 	pid_t	   *pids;			/* the sessions that were looked at ... */
 	bool	   *connects;		/* ... and which policies each one matches */
 } rsl_bulkhead_set;
 
-extern bool rsl_policy_from_tuple(HeapTuple tuple, TupleDesc desc,
-								  rsl_bulkhead_policy *policy);
+extern bool rsl_bulkhead_from_tuple(HeapTuple tuple, TupleDesc desc, void *result);
+extern rsl_room rsl_bulkhead_room(void);
 extern void rsl_read_bulkheads(rsl_bulkhead_set *set);
-extern void rsl_check_bulkhead_room(const rsl_bulkhead_set *set);
+extern void rsl_fit_bulkheads(rsl_bulkhead_set *set);
 extern void rsl_match_bulkhead_connections(rsl_bulkhead_set *set);
 extern bool rsl_bulkheads_differ(const rsl_bulkhead_set *set);
 extern void rsl_publish_bulkheads(const rsl_bulkhead_set *set);

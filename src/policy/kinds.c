@@ -9,13 +9,8 @@
  */
 #include "compat.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "policy/kinds.h"
 #include "shared/layout.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 const rsl_kind *const rsl_kinds[RSL_NUM_KINDS] = {
 	&rsl_health_check_kind,
@@ -28,46 +23,6 @@ static const rsl_policy_head *
 nth_policy(const rsl_kind *kind, const rsl_definition_set *set, int n)
 {
 	return (const rsl_policy_head *) (set->policies + n * kind->policy_size);
-}
-
-/* Read this database's definitions. */
-void
-rsl_read_set(const rsl_kind *kind, rsl_definition_set *set)
-{
-	Oid			relid = rsl_extension_relation(kind->relname);
-	Relation	relation;
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	int			room = 16;
-
-	set->npolicies = 0;
-	set->policies = palloc(room * kind->policy_size);
-	if (!OidIsValid(relid))
-		return;
-
-	relation = table_open(relid, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = rsl_table_beginscan(relation, snapshot);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		char	   *policy;
-
-		if (set->npolicies == room)
-		{
-			room *= 2;
-			set->policies = repalloc(set->policies, room * kind->policy_size);
-		}
-		/* all of it: padding too is compared, and part of a checksum */
-		policy = set->policies + set->npolicies * kind->policy_size;
-		memset(policy, 0, kind->policy_size);
-		((rsl_policy_head *) policy)->home_database = MyDatabaseId;
-		if (kind->from_tuple(tuple, RelationGetDescr(relation), policy))
-			set->npolicies++;
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, NoLock);
 }
 
 static int
@@ -99,46 +54,49 @@ free_entry(const rsl_kind *kind)
 	return -1;
 }
 
-/* Is there room?  The publishers' lock is held, so it stays that way. */
-void
-rsl_check_set_room(const rsl_kind *kind, Oid home_database,
-				   const rsl_definition_set *set)
+/* Without what other databases have in force. */
+rsl_room
+rsl_kind_room(const rsl_kind *kind)
 {
-	int			capacity = kind->capacity();
-	int			others = 0;
-	int			mine = 0;
-	int			wanted = 0;
+	rsl_room	room = {.singular = kind->singular,.plural = kind->plural,
+	.setting = kind->setting,.limit = kind->capacity(),.free = -1};
+
+	return room;
+}
+
+/* Read this database's definitions. */
+void
+rsl_read_set(const rsl_kind *kind, rsl_definition_set *set)
+{
+	rsl_policy_rows rows;
+
+	rsl_read_rows(kind->relname, kind->policy_size, kind->from_tuple, &rows);
+	set->npolicies = rows.n;
+	set->policies = rows.policies;
+	set->written = rows.written;
+}
+
+/* Leave out those that there is no room for. */
+void
+rsl_fit_set(const rsl_kind *kind, Oid home_database, rsl_definition_set *set)
+{
+	rsl_room	room = rsl_kind_room(kind);
+	bool	   *in_force = palloc(set->npolicies * sizeof(bool) + 1);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
-	for (int i = 0; i < capacity; i++)
+	for (int i = 0; i < room.limit; i++)
 	{
 		const rsl_policy_head *head = kind->published(i);
 
-		if (head == NULL)
-			continue;
-		if (head->home_database == home_database)
-			mine++;
-		else
-			others++;
+		if (head && head->home_database != home_database)
+			room.others++;
 	}
 	for (int p = 0; p < set->npolicies; p++)
-	{
-		if (find_entry(kind, nth_policy(kind, set, p)) < 0)
-			wanted++;
-	}
+		in_force[p] = find_entry(kind, nth_policy(kind, set, p)) >= 0;
 	LWLockRelease(rsl_config_lock);
-
-	/* already over: a restart with a smaller setting; let it shrink */
-	if (set->npolicies <= mine && wanted == 0)
-		return;
-	if (others + set->npolicies > capacity)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many %s", kind->plural),
-				 errdetail("limit=%d this_database=%d other_databases=%d",
-						   capacity, set->npolicies, others),
-				 errhint("Drop some, or raise \"%s\" and restart the server.",
-						 kind->setting)));
+	set->npolicies = rsl_fit_rows(&room, set->npolicies, set->policies,
+								  kind->policy_size, in_force, set->written,
+								  &set->left_out);
 }
 
 /* Does what is in force differ from this?  Config lock held. */
@@ -209,7 +167,7 @@ rsl_publish_set(const rsl_kind *kind, Oid home_database,
 			index = free_entry(kind);
 		if (index < 0)
 		{
-			/* cannot be: rsl_check_set_room() saw to it */
+			/* cannot be: rsl_fit_set() saw to it */
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					 errmsg("%s \"%s\" is not in force: no room in shared memory",

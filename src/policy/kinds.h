@@ -13,13 +13,7 @@
 #define RSL_POLICY_KINDS_H
 
 #include "policy/definitions.h"
-
-/* What every policy begins with. */
-typedef struct rsl_policy_head
-{
-	char		name[NAMEDATALEN];
-	Oid			home_database;
-} rsl_policy_head;
+#include "policy/rows.h"
 
 typedef struct rsl_kind
 {
@@ -39,12 +33,7 @@ typedef struct rsl_kind
 	/* the policy of an entry, or NULL while it is not published */
 	const void *(*published) (int index);
 
-	/*
-	 * Make a policy from a row, whose bytes are zero but for the head's
-	 * database.  Values are taken as they are: the table's trigger has
-	 * checked them.  Returns false for a row that can't be in force.
-	 */
-	bool		(*from_tuple) (HeapTuple tuple, TupleDesc desc, void *policy);
+	rsl_policy_maker from_tuple;
 
 	/*
 	 * Config lock held exclusively, or nobody else is there yet; must not
@@ -70,11 +59,14 @@ typedef struct rsl_definition_set
 {
 	int			npolicies;
 	char	   *policies;
+	bool	   *written;		/* by the present transaction */
+	rsl_left_out left_out;
 } rsl_definition_set;
 
+extern rsl_room rsl_kind_room(const rsl_kind *kind);
 extern void rsl_read_set(const rsl_kind *kind, rsl_definition_set *set);
-extern void rsl_check_set_room(const rsl_kind *kind, Oid home_database,
-							   const rsl_definition_set *set);
+extern void rsl_fit_set(const rsl_kind *kind, Oid home_database,
+						rsl_definition_set *set);
 extern bool rsl_set_differs(const rsl_kind *kind, Oid home_database,
 							const rsl_definition_set *set);
 extern void rsl_publish_set(const rsl_kind *kind, Oid home_database,

@@ -61,17 +61,17 @@ rsl_prepare_publication(Oid home_database)
 
 	publication->has_extension = OidIsValid(rsl_definitions_relation());
 	rsl_read_bulkheads(&publication->bulkheads);
-	rsl_check_bulkhead_room(&publication->bulkheads);
+	rsl_fit_bulkheads(&publication->bulkheads);
 	rsl_match_bulkhead_connections(&publication->bulkheads);
 	rsl_read_breakers(&publication->breakers);
-	rsl_check_breaker_room(&publication->breakers);
+	rsl_fit_breakers(&publication->breakers);
 	rsl_read_runaway_rules(&publication->runaway);
-	rsl_check_runaway_room(&publication->runaway);
+	rsl_fit_runaway_rules(&publication->runaway);
 	rsl_match_runaway_sessions(&publication->runaway);
 	for (int k = 0; k < RSL_NUM_KINDS; k++)
 	{
 		rsl_read_set(rsl_kinds[k], &publication->sets[k]);
-		rsl_check_set_room(rsl_kinds[k], home_database, &publication->sets[k]);
+		rsl_fit_set(rsl_kinds[k], home_database, &publication->sets[k]);
 	}
 	MemoryContextSwitchTo(old);
 	return publication;
@@ -98,6 +98,12 @@ rsl_publish(const rsl_publication *publication)
 	LWLockRelease(rsl_config_lock);
 
 	rsl_dispatch_waiters();
+
+	rsl_report_left_out(WARNING, &publication->bulkheads.left_out);
+	rsl_report_left_out(WARNING, &publication->breakers.left_out);
+	rsl_report_left_out(WARNING, &publication->runaway.left_out);
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+		rsl_report_left_out(WARNING, &publication->sets[k].left_out);
 }
 
 /* Does what is in force differ from this? */

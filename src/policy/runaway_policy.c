@@ -60,19 +60,13 @@ limit_ms(HeapTuple tuple, TupleDesc desc, int column)
 	return ms <= 0 ? -1 : Max((int64) ms, 1);
 }
 
-/*
- * Make a policy from a row.  Values are taken as they are: the table's trigger
- * has checked them.  Returns false for a row that cannot match anything.
- */
 static bool
-policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_runaway_policy *policy)
+from_tuple(HeapTuple tuple, TupleDesc desc, void *result)
 {
+	rsl_runaway_policy *policy = result;
 	bool		isnull;
 	Datum		datum;
 
-	/* all of it: padding too is compared, and part of a checksum */
-	memset(policy, 0, sizeof(*policy));
-	policy->home_database = MyDatabaseId;
 	strlcpy(policy->name, rsl_text_column(tuple, desc, RSL_COL_NAME),
 			NAMEDATALEN);
 	policy->limits.duration_ms = limit_ms(tuple, desc, RSL_RCOL_MAX_DURATION);
@@ -92,42 +86,6 @@ policy_from_tuple(HeapTuple tuple, TupleDesc desc, rsl_runaway_policy *policy)
 	return rsl_conditions_from_tuple(tuple, desc, &policy->conditions);
 }
 
-/* Read this database's definitions. */
-void
-rsl_read_runaway_rules(rsl_runaway_set *set)
-{
-	Oid			relid = rsl_extension_relation(RSL_RUNAWAY_RULES_NAME);
-	Relation	relation;
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	int			room = 16;
-
-	set->npolicies = 0;
-	set->policies = palloc(room * sizeof(rsl_runaway_policy));
-	if (!OidIsValid(relid))
-		return;
-
-	relation = table_open(relid, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = rsl_table_beginscan(relation, snapshot);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		if (set->npolicies == room)
-		{
-			room *= 2;
-			set->policies = repalloc(set->policies,
-									 room * sizeof(rsl_runaway_policy));
-		}
-		if (policy_from_tuple(tuple, RelationGetDescr(relation),
-							  &set->policies[set->npolicies]))
-			set->npolicies++;
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, NoLock);
-}
-
 static int
 find_rule(Oid home_database, const char *name)
 {
@@ -142,44 +100,50 @@ find_rule(Oid home_database, const char *name)
 	return -1;
 }
 
-/* Is there room?  The publishers' lock is held, so it stays that way. */
-void
-rsl_check_runaway_room(const rsl_runaway_set *set)
+/* Without what other databases have in force. */
+rsl_room
+rsl_runaway_room(void)
 {
-	int			others = 0;
-	int			mine = 0;
-	int			wanted = 0;
+	rsl_room	room = {.singular = "runaway rule",.plural = "runaway rules",
+	.limit = rsl_runaway->max_rules,.free = -1};
+
+	if (room.limit < RSL_MAX_RUNAWAY_RULES)
+		room.setting = "resilience.max_runaway_rules";
+	return room;
+}
+
+/* Read this database's definitions. */
+void
+rsl_read_runaway_rules(rsl_runaway_set *set)
+{
+	rsl_policy_rows rows;
+
+	rsl_read_rows(RSL_RUNAWAY_RULES_NAME, sizeof(rsl_runaway_policy), from_tuple, &rows);
+	set->npolicies = rows.n;
+	set->policies = rows.policies;
+	set->written = rows.written;
+}
+
+/* Leave out those that there is no room for. */
+void
+rsl_fit_runaway_rules(rsl_runaway_set *set)
+{
+	rsl_room	room = rsl_runaway_room();
+	bool	   *in_force = palloc(set->npolicies * sizeof(bool) + 1);
 
 	LWLockAcquire(rsl_config_lock, LW_SHARED);
 	for (int i = 0; i < rsl_runaway->max_rules; i++)
 	{
-		if (!rsl_runaway->rules[i].published)
-			continue;
-		if (rsl_runaway->rules[i].policy.home_database == set->home_database)
-			mine++;
-		else
-			others++;
+		if (rsl_runaway->rules[i].published &&
+			rsl_runaway->rules[i].policy.home_database != set->home_database)
+			room.others++;
 	}
 	for (int p = 0; p < set->npolicies; p++)
-	{
-		if (find_rule(set->home_database, set->policies[p].name) < 0)
-			wanted++;
-	}
+		in_force[p] = find_rule(set->home_database, set->policies[p].name) >= 0;
 	LWLockRelease(rsl_config_lock);
-
-	/* already over: a restart with a smaller setting; let it shrink */
-	if (set->npolicies <= mine && wanted == 0)
-		return;
-	if (others + set->npolicies > rsl_runaway->max_rules)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many runaway rules"),
-				 errdetail("limit=%d this_database=%d other_databases=%d",
-						   rsl_runaway->max_rules, set->npolicies, others),
-				 rsl_runaway->max_rules < RSL_MAX_RUNAWAY_RULES ?
-				 errhint("Drop some, or raise \"resilience.max_runaway_rules\" and restart the server.") :
-				 errhint("Drop some; a server has at most %d.",
-						 RSL_MAX_RUNAWAY_RULES)));
+	set->npolicies = rsl_fit_rows(&room, set->npolicies, set->policies,
+								  sizeof(rsl_runaway_policy), in_force,
+								  set->written, &set->left_out);
 }
 
 /* The application_name that a session has now; false if it cannot be read. */
@@ -362,7 +326,7 @@ rsl_publish_runaway_rules(const rsl_runaway_set *set)
 			note_definition(&set->policies[p], "changed");
 		if (index < 0)
 		{
-			/* cannot be: rsl_check_runaway_room() saw to it */
+			/* cannot be: rsl_fit_runaway_rules() saw to it */
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					 errmsg("runaway rule \"%s\" is not in force: no room in shared memory",

@@ -9,6 +9,7 @@
 #define RSL_POLICY_RUNAWAY_POLICY_H
 
 #include "policy/conditions.h"
+#include "policy/rows.h"
 #include "shared/runaway.h"
 
 #define RSL_RUNAWAY_RULES_NAME	"runaway_rule_definitions"
@@ -34,6 +35,8 @@ typedef struct rsl_runaway_set
 	Oid			home_database;
 	int			npolicies;
 	rsl_runaway_policy *policies;
+	bool	   *written;		/* by the present transaction */
+	rsl_left_out left_out;
 	int			nsessions;
 	pid_t	   *pids;			/* the sessions that were looked at ... */
 	uint32	   *matches;		/* ... bit p: policy p is about it */
@@ -42,8 +45,9 @@ typedef struct rsl_runaway_set
 extern const char *rsl_runaway_action_name(int action);
 extern int	rsl_parse_runaway_action(const char *word);
 
+extern rsl_room rsl_runaway_room(void);
 extern void rsl_read_runaway_rules(rsl_runaway_set *set);
-extern void rsl_check_runaway_room(const rsl_runaway_set *set);
+extern void rsl_fit_runaway_rules(rsl_runaway_set *set);
 extern void rsl_match_runaway_sessions(rsl_runaway_set *set);
 extern bool rsl_runaway_rules_differ(const rsl_runaway_set *set);
 extern void rsl_publish_runaway_rules(const rsl_runaway_set *set);

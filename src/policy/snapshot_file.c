@@ -93,75 +93,49 @@ write_fully(int fd, const void *buffer, size_t size)
 	return true;
 }
 
+/*
+ * Put policies into force until there is no more room.  "publish" returns
+ * whether there was.
+ */
 static void
-load_bulkheads(const rsl_bulkhead_policy *policies,
-			   const TimestampTz *reverted, uint32 n)
+load_part(rsl_room room, const char *policies, Size policy_size, uint32 n,
+		  bool (*publish) (const void *policy, uint32 i, const void *arg),
+		  const void *arg)
 {
+	rsl_left_out left_out = {.room = room};
+
 	for (uint32 i = 0; i < n; i++)
 	{
-		if (rsl_publish_bulkhead_at_start(&policies[i], reverted[i]))
-			continue;
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("bulkhead \"%s\" is not enforced: no room in shared memory",
-						policies[i].name),
-				 errhint("Raise \"resilience.max_bulkheads\" (now %d) and restart the server.",
-						 rsl_shmem->max_bulkheads)));
-		break;
+		const char *policy = policies + i * policy_size;
+
+		if (!publish(policy, i, arg) && left_out.n++ == 0)
+			strlcpy(left_out.name, ((const rsl_policy_head *) policy)->name, NAMEDATALEN);
 	}
+	rsl_report_left_out(LOG, &left_out);
 }
 
-static void
-load_breakers(const rsl_breaker_policy *policies, uint32 n)
+static bool
+load_bulkhead(const void *policy, uint32 i, const void *reverted)
 {
-	for (uint32 i = 0; i < n; i++)
-	{
-		if (rsl_publish_breaker_at_start(&policies[i]))
-			continue;
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("circuit breaker \"%s\" is not in force: no room in shared memory",
-						policies[i].name),
-				 errhint("Raise \"resilience.max_breakers\" (now %d) and restart the server.",
-						 rsl_breakers_shmem->max_breakers)));
-		break;
-	}
+	return rsl_publish_bulkhead_at_start(policy, ((const TimestampTz *) reverted)[i]);
 }
 
-static void
-load_rules(const rsl_runaway_policy *policies, uint32 n)
+static bool
+load_breaker(const void *policy, uint32 i, const void *arg)
 {
-	for (uint32 i = 0; i < n; i++)
-	{
-		if (rsl_publish_runaway_rule_at_start(&policies[i]))
-			continue;
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("runaway rule \"%s\" is not in force: no room in shared memory",
-						policies[i].name),
-				 errhint("Raise \"resilience.max_runaway_rules\" (now %d) and restart the server.",
-						 rsl_runaway->max_rules)));
-		break;
-	}
+	return rsl_publish_breaker_at_start(policy);
 }
 
-static void
-load_kind(const rsl_kind *kind, const char *policies, uint32 n)
+static bool
+load_rule(const void *policy, uint32 i, const void *arg)
 {
-	for (uint32 i = 0; i < n; i++)
-	{
-		const void *policy = policies + i * kind->policy_size;
+	return rsl_publish_runaway_rule_at_start(policy);
+}
 
-		if (rsl_publish_kind_at_start(kind, policy))
-			continue;
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("%s \"%s\" is not in force: no room in shared memory",
-						kind->singular, ((const rsl_policy_head *) policy)->name),
-				 errhint("Raise \"%s\" (now %d) and restart the server.",
-						 kind->setting, kind->capacity())));
-		break;
-	}
+static bool
+load_of_kind(const void *policy, uint32 i, const void *kind)
+{
+	return rsl_publish_kind_at_start(kind, policy);
 }
 
 /* A header of this version of the library, with nothing in it */
@@ -248,16 +222,15 @@ rsl_snapshot_load(void)
 
 	for (int i = 0; i < NUM_PARTS; i++)
 		part[i] = body + rsl_snapshot_offset(&header, i);
-	load_bulkheads((const rsl_bulkhead_policy *) part[PART_BULKHEADS],
-				   (const TimestampTz *) part[PART_REVERTED],
-				   header.parts[PART_BULKHEADS].count);
-	load_breakers((const rsl_breaker_policy *) part[PART_BREAKERS],
-				  header.parts[PART_BREAKERS].count);
-	load_rules((const rsl_runaway_policy *) part[PART_RULES],
-			   header.parts[PART_RULES].count);
+	load_part(rsl_bulkhead_room(), part[PART_BULKHEADS], sizeof(rsl_bulkhead_policy),
+			  header.parts[PART_BULKHEADS].count, load_bulkhead, part[PART_REVERTED]);
+	load_part(rsl_breaker_room(), part[PART_BREAKERS], sizeof(rsl_breaker_policy),
+			  header.parts[PART_BREAKERS].count, load_breaker, NULL);
+	load_part(rsl_runaway_room(), part[PART_RULES], sizeof(rsl_runaway_policy),
+			  header.parts[PART_RULES].count, load_rule, NULL);
 	for (int k = 0; k < RSL_NUM_KINDS; k++)
-		load_kind(rsl_kinds[k], part[PART_KINDS + k],
-				  header.parts[PART_KINDS + k].count);
+		load_part(rsl_kind_room(rsl_kinds[k]), part[PART_KINDS + k], rsl_kinds[k]->policy_size,
+				  header.parts[PART_KINDS + k].count, load_of_kind, rsl_kinds[k]);
 	free(body);
 }
 

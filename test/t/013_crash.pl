@@ -148,6 +148,7 @@ restored('an absurd count', sub { change_file(sub { my $x = $_[0]; substr($x, 20
 restored('something behind it', sub { change_file(sub { $_[0] . 'x' }) },
 	qr/ignoring file "resilience.snapshot": it is too long/);
 restored('a directory', sub { unlink $file; mkdir $file or die $! }, qr/ignoring file "resilience.snapshot"/, sub { rmdir $file });
+restored('a file that may not be read', sub { chmod(0, $file) or die $! }, qr/could not open file "resilience.snapshot": Permission denied/);
 restored('a pipe that nobody writes to', sub { unlink $file; POSIX::mkfifo($file, 0600) or die $! },
 	qr/ignoring file "resilience.snapshot"/);
 

@@ -143,7 +143,7 @@ $node->start;
 $mon = monitor($node);
 $app = connect_to($node, user => 'app');
 is(scalar(split(/ /, mine())), 2, 'started with less room two of three are in force');
-like(slurp_file($node->logfile, $log), qr/is not enforced: no room in shared memory/, 'the log tells');
+like(slurp_file($node->logfile, $log), qr/is not in force: no room in shared memory/, 'the log tells');
 is(names(), 'a b c', 'the definitions are all there');
 error_is(create($mon, 'd'), '53400', 'there is no room for more');
 error_is($mon->query(q{SELECT resilience.drop_bulkhead('a')}), 'no error', 'one can be dropped');
