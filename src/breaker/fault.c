@@ -48,6 +48,63 @@ connection_sqlstate(const ErrorData *edata)
 	return edata->sqlerrcode;
 }
 
+static bool
+in_list(const rsl_sqlstate_list *list, int sqlstate)
+{
+	for (int i = 0; i < list->count; i++)
+	{
+		int			wanted = list->elements[i];
+
+		if ((wanted & RSL_SQLSTATE_CLASS) != 0 ?
+			ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(wanted) :
+			sqlstate == wanted)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is the dependency to blame for an error?  The administrator's lists come
+ * first, the errors that the administrator wants ignored before those that
+ * are to be recorded.  Else it is for the classes that speak of connections,
+ * resources and the system; of a foreign server also HV, of any other
+ * dependency also what procedural code and external routines raise.
+ */
+static bool
+counts_sqlstate(const rsl_breaker_policy *policy, int sqlstate, bool generic)
+{
+	int			class = ERRCODE_TO_CATEGORY(sqlstate);
+
+	if (in_list(&policy->ignored, sqlstate))
+		return false;
+	if (in_list(&policy->recorded, sqlstate))
+		return true;
+	if (policy->recorded.count >= 0)
+		return false;
+
+	/* another guard's refusal is not the dependency's failure */
+	if (sqlstate == ERRCODE_BREAKER_OPEN)
+		return false;
+
+	if (class == MAKE_SQLSTATE('0', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('5', '3', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('5', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('2', '8', '0', '0', '0') ||
+		class == MAKE_SQLSTATE('H', 'V', '0', '0', '0'))
+		return true;
+	if (sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '1') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '2') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '3') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '4') ||
+		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '5'))
+		return true;
+	return generic &&
+		(class == MAKE_SQLSTATE('X', 'X', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('P', '0', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('3', '8', '0', '0', '0') ||
+		 class == MAKE_SQLSTATE('3', '9', '0', '0', '0'));
+}
+
 /*
  * The outcome of a call that took so long and ended by this error; *sqlstate
  * is what is to be recorded.
@@ -89,7 +146,7 @@ rsl_guard_judge(const rsl_guard *guard, const ErrorData *edata,
 		strstr(edata->filename, "mcxt.c"))
 		return RSL_CALL_NEITHER;
 
-	return rsl_breaker_counts_sqlstate(guard->policy, *sqlstate,
-									   !OidIsValid(guard->policy->server)) ?
+	return counts_sqlstate(guard->policy, *sqlstate,
+						   !OidIsValid(guard->policy->server)) ?
 		RSL_CALL_FAILURE : RSL_CALL_SUCCESS;
 }

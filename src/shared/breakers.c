@@ -12,13 +12,10 @@
 
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
-#include "shared/breakers.h"
+#include "shared/breaker_change.h"
 #include "shared/errcodes.h"
-#include "shared/events.h"
-#include "shared/measures.h"
 #include "shared/pool.h"
 #include "shared/settings.h"
-#include "storage/proc.h"
 #include "utils/timestamp.h"
 
 rsl_breakers_shared *rsl_breakers_shmem = NULL;
@@ -106,19 +103,6 @@ rsl_breakers_shmem_init(void)
 }
 
 /*
- * The prober makes changes of state known to cached plans, and asks open
- * servers.  Waking it only sets a latch, so error paths may do that.
- */
-static void
-wake_prober(void)
-{
-	uint32		prober = pg_atomic_read_u32(&rsl_breakers_shmem->prober);
-
-	if (prober != 0)
-		SetLatch(&GetPGProcByNumber(prober - 1)->procLatch);
-}
-
-/*
  * The configuration to decide by about a call: without a prober that works
  * callers make the trials, or the breaker would stay open for ever.  Mutex
  * held.
@@ -132,157 +116,6 @@ config_for_calls(const rsl_breaker *breaker, int64 now)
 	if (now - looked >= PROBER_GONE_US)
 		config.probe = false;
 	return config;
-}
-
-/*
- * What has changed about a breaker, taken under its mutex and told when that
- * is free again.
- */
-typedef struct breaker_change
-{
-	bool		any;			/* the prober has something to do */
-	bool		to_tell;		/* its position or force is another one */
-	rsl_breaker_position from;
-	rsl_breaker_position to;
-	rsl_breaker_force old_force;
-	rsl_breaker_force force;
-	rsl_mode	mode;
-	rsl_trip_reason reason;
-	uint32		consecutive_failures;
-	rsl_window_counts window;
-	int32		last_sqlstate;
-	int64		retry_after_us;
-	int64		open_us;		/* for how long it was open; -1 = it was not */
-	Oid			database;
-	char		name[NAMEDATALEN];
-	char		server_name[NAMEDATALEN];
-} breaker_change;
-
-/*
- * Copy what calls have to know to the gate, and note in *change what is
- * another than before.  Mutex held.
- */
-static void
-update_gate(rsl_breaker *breaker, int64 now, breaker_change *change)
-{
-	const rsl_breaker_state *state = &breaker->state;
-	uint64		old = pg_atomic_read_u64(&breaker->gate);
-	uint64		word;
-
-	word = (uint64) state->generation << 32 |
-		(uint64) RSL_GATE_MODE(old) << 4 |
-		(uint64) state->force << 2 |
-		(uint64) rsl_breaker_effective(state);
-	change->any = word != old;
-	change->to_tell = false;
-	if (!change->any)
-		return;
-	pg_atomic_write_u64(&breaker->gate, word);
-
-	rsl_state_clock_move(&breaker->clock, RSL_GATE_POSITION(word), now);
-	if (RSL_GATE_POSITION(word) != RSL_BREAKER_CLOSED)
-	{
-		if (breaker->not_closed_us == 0)
-			breaker->not_closed_us = now;
-	}
-	else if (breaker->not_closed_us != 0)
-	{
-		rsl_measure_recovery(RSL_RECOVERY_BREAKER, now - breaker->not_closed_us);
-		breaker->not_closed_us = 0;
-	}
-
-	if (RSL_GATE_POSITION(old) == RSL_GATE_POSITION(word) &&
-		RSL_GATE_FORCE(old) == RSL_GATE_FORCE(word))
-		return;
-	change->to_tell = true;
-	change->from = RSL_GATE_POSITION(old);
-	change->to = RSL_GATE_POSITION(word);
-	change->old_force = RSL_GATE_FORCE(old);
-	change->force = state->force;
-	change->mode = RSL_GATE_MODE(word);
-	change->reason = state->reason;
-	change->consecutive_failures = state->consecutive_failures;
-	rsl_window_sum(&breaker->state.window, now, &change->window);
-	change->last_sqlstate = breaker->last_sqlstate;
-	change->retry_after_us = rsl_breaker_retry_after(state, now);
-	change->open_us = RSL_GATE_POSITION(old) == RSL_BREAKER_CLOSED ? -1 :
-		now - state->opened_at;
-	change->database = breaker->policy.home_database;
-	strlcpy(change->name, breaker->policy.name, NAMEDATALEN);
-	strlcpy(change->server_name, breaker->policy.server_name, NAMEDATALEN);
-}
-
-/* Who, or what, has changed a breaker. */
-typedef enum change_cause
-{
-	CAUSE_CALL,
-	CAUSE_PROBE,
-	CAUSE_COMMAND
-} change_cause;
-
-static const char *
-change_reason(const breaker_change *change, change_cause cause)
-{
-	static const char *const trips[] = {"none", "consecutive failures", "failure rate",
-	"slow call rate", "failed trial", "forced"};
-
-	if (change->force != change->old_force)
-		return change->force == RSL_FORCE_AUTO ? "no longer forced" : "forced";
-	switch (change->to)
-	{
-		case RSL_BREAKER_OPEN:
-			return cause == CAUSE_PROBE ? "failed probe" : trips[change->reason];
-		case RSL_BREAKER_HALF_OPEN:
-			return cause == CAUSE_PROBE ? "probe answered" : "time is up";
-		case RSL_BREAKER_CLOSED:
-			break;
-	}
-	return cause == CAUSE_COMMAND ? "reset" :
-		cause == CAUSE_PROBE ? "probes answered" : "trials succeeded";
-}
-
-/* Mutex not held. */
-static void
-tell_change(const breaker_change *change, change_cause cause)
-{
-	static const char *const positions[] = {"closed", "half_open", "open"};
-	static const char *const forces[] = {"", " forced=open", " forced=closed"};
-	const char *mode;
-	const char *server_key;
-	const char *server_end;
-	char		open_ms[32] = "";
-	uint32		calls;
-
-	if (!change->to_tell)
-		return;					/* and nothing else of it is set */
-	mode = change->mode == RSL_MODE_OBSERVE ? " mode=observe" : "";
-	server_key = change->server_name[0] ? " server=\"" : "";
-	server_end = change->server_name[0] ? "\"" : "";
-	calls = Max(change->window.calls, 1);
-	if (change->to == RSL_BREAKER_OPEN && change->force == RSL_FORCE_AUTO)
-		rsl_event(RSL_EVENT_BREAKER, change->database, change->name,
-				  positions[change->from], positions[change->to],
-				  "reason=\"%s\" consecutive_failures=%u %s=%.2f last_sqlstate=%s retry_after_ms=" INT64_FORMAT "%s%s%s%s",
-				  change_reason(change, cause), change->consecutive_failures,
-				  change->reason == RSL_TRIP_SLOW_RATE ?
-				  "slow_call_rate" : "failure_rate",
-				  (double) (change->reason == RSL_TRIP_SLOW_RATE ?
-							change->window.slow : change->window.failures) / calls,
-				  change->last_sqlstate ?
-				  unpack_sql_state(change->last_sqlstate) : "none",
-				  change->retry_after_us / 1000, mode,
-				  server_key, change->server_name, server_end);
-	else
-	{
-		if (change->open_us >= 0)
-			snprintf(open_ms, sizeof(open_ms), " open_ms=" INT64_FORMAT,
-					 change->open_us / 1000);
-		rsl_event(RSL_EVENT_BREAKER, change->database, change->name,
-				  positions[change->from], positions[change->to],
-				  "reason=\"%s\"%s%s%s%s%s%s",
-				  change_reason(change, cause), forces[change->force], open_ms,
-				  mode, server_key, change->server_name, server_end);
-	}
 }
 
 static int
@@ -397,18 +230,18 @@ rsl_call_enter(rsl_call *call, int index, bool nested, bool in_trial)
 		int64		now = rsl_now_us();
 		rsl_breaker_config config;
 		bool		admitted;
-		breaker_change change;
+		rsl_breaker_change change;
 
 		SpinLockAcquire(&breaker->mutex);
 		config = config_for_calls(breaker, now);
 		admitted = rsl_breaker_admit(&breaker->state, &config, now,
 									 &call->permit);
-		update_gate(breaker, now, &change);
+		rsl_breaker_update_gate(breaker, now, &change);
 		SpinLockRelease(&breaker->mutex);
 		if (change.any)
 		{
-			tell_change(&change, CAUSE_CALL);
-			wake_prober();
+			rsl_breaker_tell_change(&change, RSL_CAUSE_CALL);
+			rsl_breaker_wake_prober();
 		}
 		if (!admitted)
 		{
@@ -450,7 +283,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 	TimestampTz now = 0;
 	int64		now_us;
 	bool		counted;
-	breaker_change change;
+	rsl_breaker_change change;
 	double		random;
 	int			length = 0;
 
@@ -489,7 +322,7 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 			memcpy(breaker->last_error, message, length);
 		breaker->last_error[length] = '\0';
 	}
-	update_gate(breaker, now_us, &change);
+	rsl_breaker_update_gate(breaker, now_us, &change);
 	SpinLockRelease(&breaker->mutex);
 
 	switch (outcome)
@@ -512,8 +345,8 @@ rsl_call_leave(rsl_call *call, rsl_call_outcome outcome, bool slow,
 		pg_atomic_fetch_add_u64(&breaker->superseded, 1);
 	if (change.any)
 	{
-		tell_change(&change, CAUSE_CALL);
-		wake_prober();
+		rsl_breaker_tell_change(&change, RSL_CAUSE_CALL);
+		rsl_breaker_wake_prober();
 	}
 }
 
@@ -549,7 +382,7 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 {
 	int64		now = rsl_now_us();
 	uint64		mode = (uint64) policy->mode << 4;
-	breaker_change change;
+	rsl_breaker_change change;
 
 	breaker->published = true;
 	if (is_new)
@@ -586,9 +419,9 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 							  rsl_breaker_effective(&breaker->state), now);
 	pg_atomic_write_u64(&breaker->gate,
 						(pg_atomic_read_u64(&breaker->gate) & ~UINT64CONST(0x30)) | mode);
-	update_gate(breaker, now, &change);
+	rsl_breaker_update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
-	tell_change(&change, CAUSE_COMMAND);
+	rsl_breaker_tell_change(&change, RSL_CAUSE_COMMAND);
 
 	pg_atomic_write_u32(&breaker->max_concurrent_calls,
 						(uint32) policy->max_concurrent_calls);
@@ -597,7 +430,7 @@ rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
 	if (is_new)
 		pg_atomic_write_u32(&breaker->uid, ++rsl_breakers_shmem->last_uid);
 	if (change.any || is_new)
-		wake_prober();
+		rsl_breaker_wake_prober();
 }
 
 /* Take a breaker out of force.  Calls under way come back to nobody. */
@@ -610,7 +443,7 @@ rsl_breaker_retire(rsl_breaker *breaker)
 	breaker->state.generation++;
 	pg_atomic_write_u64(&breaker->gate, (uint64) breaker->state.generation << 32);
 	SpinLockRelease(&breaker->mutex);
-	wake_prober();
+	rsl_breaker_wake_prober();
 }
 
 void
@@ -618,14 +451,14 @@ rsl_breaker_command_reset(int index)
 {
 	rsl_breaker *breaker = &rsl_breakers[index];
 	int64		now = rsl_now_us();
-	breaker_change change;
+	rsl_breaker_change change;
 
 	SpinLockAcquire(&breaker->mutex);
 	rsl_breaker_reset(&breaker->state, &breaker->policy.config, now);
-	update_gate(breaker, now, &change);
+	rsl_breaker_update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
-	tell_change(&change, CAUSE_COMMAND);
-	wake_prober();
+	rsl_breaker_tell_change(&change, RSL_CAUSE_COMMAND);
+	rsl_breaker_wake_prober();
 }
 
 /*
@@ -640,7 +473,7 @@ rsl_breaker_count_hanging(int index, uint32 generation)
 	rsl_breaker *breaker = &rsl_breakers[index];
 	rsl_breaker_permit permit = {.generation = generation};
 	double		random = pg_prng_double(&pg_global_prng_state);
-	breaker_change change;
+	rsl_breaker_change change;
 	uint32		failures;
 	int64		now;
 
@@ -653,9 +486,9 @@ rsl_breaker_count_hanging(int index, uint32 generation)
 	if (rsl_breaker_record(&breaker->state, &breaker->policy.config, now,
 						   &permit, RSL_CALL_SUCCESS, true, random))
 		breaker->state.consecutive_failures = failures;
-	update_gate(breaker, now, &change);
+	rsl_breaker_update_gate(breaker, now, &change);
 	SpinLockRelease(&breaker->mutex);
-	tell_change(&change, CAUSE_CALL);
+	rsl_breaker_tell_change(&change, RSL_CAUSE_CALL);
 }
 
 /* The prober has an answer, or waited for one in vain. */
@@ -666,7 +499,7 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	rsl_breaker *breaker = &rsl_breakers[index];
 	TimestampTz now = GetCurrentTimestamp();
 	double		random = pg_prng_double(&pg_global_prng_state);
-	breaker_change change;
+	rsl_breaker_change change;
 	int64		now_us;
 
 	if (pg_atomic_read_u32(&breaker->uid) != uid)
@@ -684,9 +517,9 @@ rsl_breaker_probe_done(int index, uint32 uid, uint32 generation, bool alive,
 	breaker->last_probe_at = now;
 	strlcpy(breaker->last_probe_result, result,
 			sizeof(breaker->last_probe_result));
-	update_gate(breaker, now_us, &change);
+	rsl_breaker_update_gate(breaker, now_us, &change);
 	SpinLockRelease(&breaker->mutex);
-	tell_change(&change, CAUSE_PROBE);
+	rsl_breaker_tell_change(&change, RSL_CAUSE_PROBE);
 }
 
 /* Totals restart at zero; the state is not touched. */
@@ -694,62 +527,4 @@ void
 rsl_breaker_reset_statistics(int index)
 {
 	clear_totals(&rsl_breakers[index]);
-}
-
-static bool
-in_list(const rsl_sqlstate_list *list, int sqlstate)
-{
-	for (int i = 0; i < list->count; i++)
-	{
-		int			wanted = list->elements[i];
-
-		if ((wanted & RSL_SQLSTATE_CLASS) != 0 ?
-			ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(wanted) :
-			sqlstate == wanted)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Is the dependency to blame for an error?  The administrator's lists come
- * first, the errors that the administrator wants ignored before those that
- * are to be recorded.  Else it is for the classes that speak of connections,
- * resources and the system; of a foreign server also HV, of any other
- * dependency also what procedural code and external routines raise.
- */
-bool
-rsl_breaker_counts_sqlstate(const rsl_breaker_policy *policy, int sqlstate,
-							bool generic)
-{
-	int			class = ERRCODE_TO_CATEGORY(sqlstate);
-
-	if (in_list(&policy->ignored, sqlstate))
-		return false;
-	if (in_list(&policy->recorded, sqlstate))
-		return true;
-	if (policy->recorded.count >= 0)
-		return false;
-
-	/* another guard's refusal is not the dependency's failure */
-	if (sqlstate == ERRCODE_BREAKER_OPEN)
-		return false;
-
-	if (class == MAKE_SQLSTATE('0', '8', '0', '0', '0') ||
-		class == MAKE_SQLSTATE('5', '3', '0', '0', '0') ||
-		class == MAKE_SQLSTATE('5', '8', '0', '0', '0') ||
-		class == MAKE_SQLSTATE('2', '8', '0', '0', '0') ||
-		class == MAKE_SQLSTATE('H', 'V', '0', '0', '0'))
-		return true;
-	if (sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '1') ||
-		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '2') ||
-		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '3') ||
-		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '4') ||
-		sqlstate == MAKE_SQLSTATE('5', '7', 'P', '0', '5'))
-		return true;
-	return generic &&
-		(class == MAKE_SQLSTATE('X', 'X', '0', '0', '0') ||
-		 class == MAKE_SQLSTATE('P', '0', '0', '0', '0') ||
-		 class == MAKE_SQLSTATE('3', '8', '0', '0', '0') ||
-		 class == MAKE_SQLSTATE('3', '9', '0', '0', '0'));
 }

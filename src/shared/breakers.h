@@ -238,8 +238,6 @@ extern void rsl_breaker_count_hanging(int breaker, uint32 generation);
 extern void rsl_breaker_probe_done(int breaker, uint32 uid, uint32 generation,
 								   bool alive, const char *result);
 extern void rsl_breaker_reset_statistics(int breaker);
-extern bool rsl_breaker_counts_sqlstate(const rsl_breaker_policy *policy,
-										int sqlstate, bool generic_default);
 
 /* Publishing: config lock held exclusively. */
 extern void rsl_breaker_put(rsl_breaker *breaker, const rsl_breaker_policy *policy,
