@@ -94,8 +94,9 @@ write_fully(int fd, const void *buffer, size_t size)
 }
 
 /*
- * Put policies into force until there is no more room.  "publish" returns
- * whether there was.
+ * Put policies into force, as many as there is room for.  "publish" returns
+ * whether there was.  In the file policies follow each other without padding,
+ * so each is copied to where its fields are aligned.
  */
 static void
 load_part(rsl_room room, const char *policies, Size policy_size, uint32 n,
@@ -103,21 +104,26 @@ load_part(rsl_room room, const char *policies, Size policy_size, uint32 n,
 		  const void *arg)
 {
 	rsl_left_out left_out = {.room = room};
+	rsl_policy_head *policy = palloc(policy_size);
 
 	for (uint32 i = 0; i < n; i++)
 	{
-		const char *policy = policies + i * policy_size;
-
+		memcpy(policy, policies + i * policy_size, policy_size);
 		if (!publish(policy, i, arg) && left_out.n++ == 0)
-			strlcpy(left_out.name, ((const rsl_policy_head *) policy)->name, NAMEDATALEN);
+			strlcpy(left_out.name, policy->name, NAMEDATALEN);
 	}
+	pfree(policy);
 	rsl_report_left_out(LOG, &left_out);
 }
 
 static bool
 load_bulkhead(const void *policy, uint32 i, const void *reverted)
 {
-	return rsl_publish_bulkhead_at_start(policy, ((const TimestampTz *) reverted)[i]);
+	TimestampTz reverted_at;
+
+	memcpy(&reverted_at, (const char *) reverted + i * sizeof(TimestampTz),
+		   sizeof(TimestampTz));
+	return rsl_publish_bulkhead_at_start(policy, reverted_at);
 }
 
 static bool
