@@ -8,7 +8,7 @@
  * statements look at while experiments are under way are a few "runs"; an
  * experiment that is started, or about to be measured, has one of them.
  *
- * About 145 kB with the default of 128 experiments: 560 bytes for each, 4.2 kB
+ * About 135 kB with the default of 128 experiments: 672 bytes for each, 3.2 kB
  * for each of the 16 runs.
  *
  *-------------------------------------------------------------------------

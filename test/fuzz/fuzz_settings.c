@@ -1,10 +1,12 @@
 /*
- * Texts that come from settings and from the arguments of HTTP requests: where
- * to listen, and how far a standby may be behind.
+ * Texts that come from settings, and what is read of HTTP requests: where to
+ * listen, how far a standby may be behind, whom a request says it has come to.
  */
 #include "core/lag_limit.h"
 #include "core/listen_address.h"
 #include "fuzz.h"
+
+#include <strings.h>
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -24,6 +26,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (rsl_parse_lag_limit(text, &limit))
 		require(limit.is_time ? limit.us >= 0 : limit.bytes >= 0);
+	/* no name but one, or who owns a name could let browsers in by it */
+	if (rsl_host_is_loopback(text))
+		require(strncasecmp(text, "localhost", 9) == 0 ||
+				strspn(text, "0123456789.:") == strlen(text) ||
+				(text[0] == '[' && strspn(text, "[]0123456789abcdefABCDEF.:") == strlen(text)));
 	free(text);
 	return 0;
 }
