@@ -6,8 +6,9 @@
  * Sizes are fixed at server start from max_connections,
  * resilience.max_bulkheads and resilience.max_compartments.  Arrays follow the
  * header: bulkheads, sessions, the words of the sessions' connection bitmaps,
- * and the counters of what bulkheads have admitted; then what breakers.h, retry_budget.h and arrivals.h describe; then
- * compartments (256 bytes each, and 4 for its place in the hash table).
+ * and the counters of what bulkheads have admitted; then what breakers.h,
+ * retry_budget.h and arrivals.h describe; then compartments (256 bytes each,
+ * and 4 for its place in the hash table).
  *
  * Locks (all in the named tranche "resilience"), in the order in which they
  * may be taken together:
@@ -295,7 +296,8 @@ typedef struct rsl_bulkhead
 	pg_atomic_uint64 preempted_running; /* those of them that were running */
 	pg_atomic_uint64 wait_us;
 	pg_atomic_uint64 no_compartment;	/* values that found none free */
-	uint64		admitted_before_reset;	/* see rsl_bulkhead_admitted() */
+	uint64		admitted_before_reset;	/* of rsl_bulkhead_admitted(), also
+										 * when the entry was free */
 	rsl_overload overload;
 	rsl_budget	budget;
 }			pg_attribute_aligned(64)

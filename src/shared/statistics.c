@@ -31,7 +31,10 @@ session_runs(rsl_session *session)
 		RSL_SLOT_STATE(pg_atomic_read_u32(&session->slot)) == RSL_SLOT_HELD;
 }
 
-/* How many transactions it has admitted since its entry was last free. */
+/*
+ * How many transactions this entry has admitted since the server's start, also
+ * for bulkheads that had it before: see admitted_before_reset.
+ */
 uint64
 rsl_bulkhead_admitted(int index)
 {
