@@ -137,7 +137,7 @@ extern bool rsl_breaker_admit(rsl_breaker_state *state,
  * A call has ended.  Returns false when it belongs to another generation and
  * was not counted.  RSL_CALL_NEITHER gives a trial's permit back.  "slow" is
  * for the caller to decide (it may be true before the call has ended: see
- * "running" in shared/breakers.c).
+ * rsl_breaker_count_hanging()).
  */
 extern bool rsl_breaker_record(rsl_breaker_state *state,
 							   const rsl_breaker_config *config, int64_t now_us,

@@ -9,11 +9,6 @@
  */
 #include "compat.h"
 
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
 #include "policy/bulkhead_policy.h"
 #include "policy/definitions.h"
 #include "policy/query_ids.h"
@@ -25,8 +20,6 @@
 #include "shared/session.h"
 #include "shared/settings.h"
 #include "shared/statistics.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /*

@@ -5,7 +5,8 @@
  *
  * A kind says where its rows and its entries are; reading, room, publishing,
  * comparing and the snapshot file are the same for all (kinds.c).  Bulkheads,
- * breakers and runaway rules are older and have their own ways.
+ * breakers and runaway rules are older: they share reading and room (rows.c),
+ * and have their own ways for the rest.
  *
  *-------------------------------------------------------------------------
  */

@@ -16,9 +16,6 @@
 
 #include <math.h>
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "policy/match.h"
 #include "policy/publish.h"
 #include "policy/query_ids.h"
@@ -26,8 +23,6 @@
 #include "shared/cancel.h"
 #include "shared/settings.h"
 #include "utils/backend_status.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 static const char *const action_names[] = {
 	"observe", "lower_priority", "cancel", "quarantine"
