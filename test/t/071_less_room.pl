@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use ResilienceTest;
 use Test::More;
 
-my $node = preloaded_node('less_room');
+my $node = preloaded_node('less_room', init => [ allows_streaming => 1 ]);
 my $mon = monitor($node);
 my $file = $node->data_dir . '/resilience.snapshot';
 
@@ -39,6 +39,26 @@ for my $kind (@kinds)
 	$mon->ok('SELECT resilience.' . sprintf($kind->[1], "one$_")) for 1 .. 4;
 	is($mon->value($kind->[3]), 4, "four are in force: $kind->[2]");
 }
+
+# A standby with less room than its primary lives by what fits, and by changes
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('small');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', join('', map { "resilience.$_->[0] = 3\n" } @kinds));
+$standby->start;
+my $there = monitor($standby);
+for my $kind (@kinds)
+{
+	wait_until("three of four on the standby: $kind->[2]", sub { $there->value($kind->[3]) == 3 }, 30);
+	pass("on the standby three of four are in force: $kind->[2]");
+}
+$mon->ok(q{SELECT resilience.alter_bulkhead(name, max_running => 7) FROM resilience.bulkheads});
+wait_until(
+	'the standby follows',
+	sub { $there->value(q{SELECT count(*) FROM resilience.metrics WHERE name = 'resilience_bulkhead_max_running' AND value = 7}) == 3 }, 30);
+pass('and a change of the primary is in force there');
+$there->close;
+$standby->stop;
 
 sub start_with
 {
