@@ -210,7 +210,8 @@ rsl_snapshot_load(void)
 		if (errno != ENOENT)
 			ereport(LOG,
 					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", SNAPSHOT_FILE)));
+					 errmsg("could not open file \"%s\": %m", SNAPSHOT_FILE),
+					 errdetail("Definitions hold again when the tables have been read.")));
 		return;
 	}
 	damage = read_file(fd, &header, &body);
@@ -317,7 +318,12 @@ write_piece(const void *piece, size_t size, void *arg)
 	return write_fully(*(int *) arg, piece, size);
 }
 
-/* Write what is published.  The config lock is held.  Never throws. */
+/*
+ * Write what is published.  The config lock is held.  Never throws.
+ *
+ * Not by durable_rename(), which opens what is to be replaced: a file that we
+ * may not open would stay for ever, and be in the way of each start.
+ */
 void
 rsl_snapshot_save(void)
 {
@@ -346,6 +352,8 @@ rsl_snapshot_save(void)
 			failed = "fsync";
 		if (close(fd) != 0 && !failed)
 			failed = "close";
+		if (!failed && rename(SNAPSHOT_FILE_TMP, SNAPSHOT_FILE) != 0)
+			failed = "rename";
 	}
 
 	if (failed)
@@ -354,7 +362,8 @@ rsl_snapshot_save(void)
 				 errmsg("could not %s file \"%s\": %m", failed,
 						SNAPSHOT_FILE_TMP),
 				 errdetail("After a restart definitions hold only once the tables have been read.")));
-	else if (durable_rename(SNAPSHOT_FILE_TMP, SNAPSHOT_FILE, LOG) != 0)
-		failed = "rename";
+	/* the data directory, which is where we are */
+	else if (fsync_fname_ext(".", true, false, LOG) != 0)
+		failed = "fsync";
 	rsl_shmem->snapshot_stale = failed != NULL;
 }

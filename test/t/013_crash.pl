@@ -121,6 +121,19 @@ sub restored
 	return;
 }
 
+# A restart goes by the file, and the first who comes is refused
+sub first_is_refused
+{
+	my ($label) = @_;
+
+	$mon->close;
+	$node->stop('immediate');
+	$node->start;
+	is(first_answer(), '53300', "$label: it holds from the first connection of the next start");
+	$mon = monitor($node);
+	return;
+}
+
 sub change_file
 {
 	my ($change) = @_;
@@ -148,9 +161,47 @@ restored('an absurd count', sub { change_file(sub { my $x = $_[0]; substr($x, 20
 restored('something behind it', sub { change_file(sub { $_[0] . 'x' }) },
 	qr/ignoring file "resilience.snapshot": it is too long/);
 restored('a directory', sub { unlink $file; mkdir $file or die $! }, qr/ignoring file "resilience.snapshot"/, sub { rmdir $file });
-restored('a file that may not be read', sub { chmod(0, $file) or die $! }, qr/could not open file "resilience.snapshot": Permission denied/);
 restored('a pipe that nobody writes to', sub { unlink $file; POSIX::mkfifo($file, 0600) or die $! },
 	qr/ignoring file "resilience.snapshot"/);
+
+# A file that may not be read has to be replaced, too, or each start would be
+# without it
+restored('a file that may not be read', sub { chmod 0, $file or die $! },
+	qr/could not open file "resilience.snapshot": Permission denied\n.*DETAIL:  Definitions hold again when the tables have been read/);
+is((stat $file)[2] & 0777, 0600, '... and is replaced by one that may be');
+first_is_refused('what replaced it');
+
+# A directory cannot be replaced: the log tells why, and so does health, until
+# it is gone
+$mon->close;
+$node->stop('immediate');
+unlink $file;
+mkdir $file or die $!;
+mkdir "$file/kept" or die $!;
+for my $start (1, 2)
+{
+	my $log = -s $node->logfile;
+
+	$node->start;
+	wait_until("a directory, start $start: restored", sub { (connect_refused($node, user => 'locked') || { C => '' })->{C} eq '53300' }, 20);
+	pass("a directory that has to stay, start $start: in force from the tables");
+	like(slurp_file($node->logfile, $log), qr/ignoring file "resilience.snapshot": it is not a snapshot of resilience\n.*DETAIL:  Definitions hold again/,
+		'... the log tells');
+	is_in_force("a directory that has to stay, start $start");
+	wait_until('health tells', sub {
+		$mon->value(q{SELECT status || ': ' || message FROM resilience.health WHERE component = 'launcher'})
+			eq 'degraded: the snapshot file of limits cannot be written: see the server log' });
+	$mon->close;
+	$node->stop('immediate');
+	like(slurp_file($node->logfile, $log), qr/could not rename file "resilience.snapshot.tmp": Is a directory\n.*DETAIL:  After a restart definitions hold only once/, '... and the log why');
+}
+rmdir "$file/kept" or die $!;
+rmdir $file or die $!;
+$node->start;
+$mon = monitor($node);
+wait_until('written', sub { -f $file && -s $file }, 20);
+is_in_force('without the directory');
+first_is_refused('the file is there again');
 
 # Whatever stands in the file
 for my $seed (1 .. 6)
