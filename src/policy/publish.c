@@ -49,6 +49,17 @@ rsl_empty_publication(Oid home_database)
 	return publication;
 }
 
+static bool
+leaves_out(const rsl_publication *publication)
+{
+	int			n = publication->bulkheads.left_out.n +
+		publication->breakers.left_out.n + publication->runaway.left_out.n;
+
+	for (int k = 0; k < RSL_NUM_KINDS; k++)
+		n += publication->sets[k].left_out.n;
+	return n > 0;
+}
+
 /*
  * Read this database's definitions and prepare to publish them.  Everything
  * that can fail does so here.  The result lives as long as the transaction.
@@ -73,6 +84,8 @@ rsl_prepare_publication(Oid home_database)
 		rsl_read_set(rsl_kinds[k], &publication->sets[k]);
 		rsl_fit_set(rsl_kinds[k], home_database, &publication->sets[k]);
 	}
+	if (leaves_out(publication))
+		pg_atomic_write_u32(&rsl_shmem->some_left_out, 1);
 	MemoryContextSwitchTo(old);
 	return publication;
 }
@@ -98,6 +111,13 @@ rsl_publish(const rsl_publication *publication)
 	LWLockRelease(rsl_config_lock);
 
 	rsl_dispatch_waiters();
+
+	/*
+	 * Another database's definitions may have been waiting for room that is
+	 * here now.  Its reader says so again if it was not enough.
+	 */
+	if (pg_atomic_exchange_u32(&rsl_shmem->some_left_out, 0) != 0)
+		pg_atomic_fetch_add_u32(&rsl_shmem->visit_requests, 1);
 
 	rsl_report_left_out(WARNING, &publication->bulkheads.left_out);
 	rsl_report_left_out(WARNING, &publication->breakers.left_out);

@@ -547,8 +547,12 @@ typedef struct rsl_shared
 	TimestampTz next_expiry;
 	bool		snapshot_stale; /* the last write of the file failed */
 
-	/* atomic: counts requests to the launcher to visit all databases soon */
+	/*
+	 * Atomics: counts requests to the launcher to visit all databases soon;
+	 * whether a database had definitions that there was no room for (0 or 1).
+	 */
 	pg_atomic_uint32 visit_requests;
+	pg_atomic_uint32 some_left_out;
 
 	/* atomic: sessions that matched more bulkheads than can be enforced */
 	pg_atomic_uint64 unmatched;
