@@ -17,7 +17,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "core/lag_limit.h"
+#include "core/http_route.h"
 #include "endpoint/component_list.h"
 #include "endpoint/http_server.h"
 #include "endpoint/status_page.h"
@@ -157,10 +157,10 @@ static void
 replica_page(const rsl_http_request *request, rsl_http_answer *answer)
 {
 	const char *why_not = NULL;
-	rsl_lag_limit limit;
+	const rsl_http_route *route = &request->route;
 	rsl_standby_lag lag;
 
-	if (request->lag && !rsl_parse_lag_limit(request->lag, &limit))
+	if (route->status == BAD_REQUEST)
 	{
 		answer->status = BAD_REQUEST;
 		appendStringInfoString(&answer->body,
@@ -177,8 +177,8 @@ replica_page(const rsl_http_request *request, rsl_http_answer *answer)
 	rsl_standby_lag_get(&lag);
 	if (rsl_health_whole(NULL) == RSL_UNHEALTHY)
 		why_not = "unhealthy";
-	else if (request->lag)
-		why_not = why_lag_is_too_large(&limit, &lag);
+	else if (route->has_lag)
+		why_not = why_lag_is_too_large(&route->lag, &lag);
 	begin_verdict(answer, "replica", why_not);
 	appendStringInfo(&answer->body, ", \"streaming\": %s, \"lag_bytes\": ",
 					 lag.streams ? "true" : "false");
@@ -226,20 +226,17 @@ home_fragment(const rsl_http_request *request, rsl_http_answer *answer)
 	(void) rsl_append_status_page(&answer->body, request->is_local, false);
 }
 
-static const struct
-{
-	const char *path;
-	void		(*page) (const rsl_http_request *request, rsl_http_answer *answer);
-}			pages[] =
+typedef void (*page_maker) (const rsl_http_request *request,
+							rsl_http_answer *answer);
 
-{
-	{"/", home_page},
-	{"/health", health_page},
-	{"/ready", ready_page},
-	{"/replica", replica_page},
-	{"/live", live_page},
-	{"/metrics", metrics_page},
-	{"/status", home_fragment},
+static const page_maker pages[RSL_NUM_PAGES] = {
+	[RSL_PAGE_HOME] = home_page,
+	[RSL_PAGE_HEALTH] = health_page,
+	[RSL_PAGE_READY] = ready_page,
+	[RSL_PAGE_REPLICA] = replica_page,
+	[RSL_PAGE_LIVE] = live_page,
+	[RSL_PAGE_METRICS] = metrics_page,
+	[RSL_PAGE_STATUS] = home_fragment,
 };
 
 void
@@ -247,20 +244,17 @@ rsl_http_respond(const rsl_http_request *request, rsl_http_answer *answer)
 {
 	answer->status = OK;
 	answer->content_type = "application/json; charset=utf-8";
-	for (int i = 0; i < lengthof(pages); i++)
+	if (request->route.status != NOT_FOUND)
 	{
-		if (strcmp(request->path, pages[i].path) == 0)
-		{
-			pages[i].page(request, answer);
-			return;
-		}
+		pages[request->route.page] (request, answer);
+		return;
 	}
 
 	answer->status = NOT_FOUND;
 	appendStringInfoString(&answer->body,
 						   "{\"error\": \"there is no such page\", \"pages\": [");
-	for (int i = 0; i < lengthof(pages); i++)
+	for (int i = 0; i < RSL_NUM_PAGES; i++)
 		appendStringInfo(&answer->body, "%s\"%s\"", i == 0 ? "" : ", ",
-						 pages[i].path);
+						 rsl_http_paths[i]);
 	appendStringInfoString(&answer->body, "]}\n");
 }

@@ -14,9 +14,7 @@
  * to send it and to take the answer.  While all connections are in use, those
  * that have been idle for CROWDED_AGE_MS make place.
  *
- * What comes from this machine need not be asked by somebody on it: a proxy
- * hands on what others ask, and a page of anywhere, open in a browser here, can
- * have its name resolved to 127.0.0.1.  Both say so in the headers.
+ * Which page a request asks for, if any, is decided in core/http_route.c.
  *
  * Errors do not pass through the library: they become an answer, 500.
  *
@@ -273,58 +271,42 @@ refuse(struct MHD_Connection *handle, int status, const char *reason)
 				  body, strlen(body));
 }
 
-static bool
-has_body(struct MHD_Connection *handle)
-{
-	const char *length = library.lookup_connection_value(handle, MHD_HEADER_KIND,
-														 "Content-Length");
-
-	return (length != NULL && strcmp(length, "0") != 0) ||
-		library.lookup_connection_value(handle, MHD_HEADER_KIND,
-										"Transfer-Encoding") != NULL;
-}
-
-/*
- * The argument "lag": NULL if there is none; one with a zero in it is as bad
- * as an empty one.
- */
 static const char *
-lag_argument(struct MHD_Connection *handle)
+header(struct MHD_Connection *handle, const char *name)
 {
-	const char *value = NULL;
-	size_t		length = 0;
-
-	if (library.lookup_connection_value_n(handle, MHD_GET_ARGUMENT_KIND, "lag", 3,
-										  &value, &length) != MHD_YES)
-		return NULL;
-	return value == NULL || strlen(value) != length ? "" : value;
+	return library.lookup_connection_value(handle, MHD_HEADER_KIND, name);
 }
 
-/* Is it this machine that asks, as far as one can tell? */
+static void
+find_page(struct MHD_Connection *handle, const char *path, rsl_http_route *route)
+{
+	rsl_http_argument lag = {0};
+
+	lag.is_there = library.lookup_connection_value_n(handle, MHD_GET_ARGUMENT_KIND, "lag", 3,
+													 &lag.value, &lag.length) == MHD_YES;
+	rsl_http_find_page(path, &lag, route);
+}
+
 static bool
 asks_locally(struct MHD_Connection *handle, const connection *mine)
 {
 	static const char *const of_proxies[] = {"Forwarded", "X-Forwarded-For",
 	"X-Forwarded-Host", "X-Real-IP", "Via"};
-	const char *host = library.lookup_connection_value(handle, MHD_HEADER_KIND,
-													   "Host");
+	rsl_http_peer peer = {.host = header(handle, "Host")};
 
-	if (mine == NULL || !mine->is_local)
+	if (mine == NULL)
 		return false;
+	peer.is_loopback = mine->is_local;
+	peer.is_unix = mine->is_unix;
 	for (int i = 0; i < lengthof(of_proxies); i++)
-	{
-		if (library.lookup_connection_value(handle, MHD_HEADER_KIND,
-											of_proxies[i]) != NULL)
-			return false;
-	}
-	/* no browser gets to a unix socket */
-	return mine->is_unix || host == NULL || rsl_host_is_loopback(host);
+		peer.has_proxy |= header(handle, of_proxies[i]) != NULL;
+	return rsl_http_asks_locally(&peer);
 }
 
 static enum MHD_Result
 respond(struct MHD_Connection *handle, const char *path)
 {
-	rsl_http_request request = {path};
+	rsl_http_request request = {0};
 	rsl_http_answer page = {0};
 	MemoryContext caller = CurrentMemoryContext;
 	volatile bool failed = false;
@@ -332,7 +314,7 @@ respond(struct MHD_Connection *handle, const char *path)
 
 	pg_atomic_fetch_add_u64(&rsl_endpoint->requests, 1);
 	request.is_local = asks_locally(handle, connection_of(handle));
-	request.lag = lag_argument(handle);
+	find_page(handle, path, &request.route);
 	MemoryContextSwitchTo(request_context);
 	PG_TRY();
 	{
@@ -371,16 +353,19 @@ handle_request(void *cls, struct MHD_Connection *handle, const char *path,
 			   const char *data, size_t *length, void **context)
 {
 	static char seen;
+	rsl_http_head head;
+	const char *why;
+	int			status;
 
 	if (*context != NULL)
 		return respond(handle, path);
 	*context = &seen;
-	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-		return refuse(handle, MHD_HTTP_METHOD_NOT_ALLOWED,
-					  "only GET and HEAD are served");
-	if (has_body(handle))
-		return refuse(handle, MHD_HTTP_BAD_REQUEST,
-					  "a request has no body here");
+	head.method = method;
+	head.content_length = header(handle, "Content-Length");
+	head.transfer_encoding = header(handle, "Transfer-Encoding");
+	why = rsl_http_refusal(&head, &status);
+	if (why != NULL)
+		return refuse(handle, status, why);
 	return MHD_YES;
 }
 

@@ -10,13 +10,13 @@
 
 #include "compat.h"
 
+#include "core/http_route.h"
 #include "lib/stringinfo.h"
 
 /* What is asked. */
 typedef struct rsl_http_request
 {
-	const char *path;			/* decoded, without arguments */
-	const char *lag;			/* the argument of that name; NULL = none */
+	rsl_http_route route;
 	bool		is_local;		/* comes from this machine */
 } rsl_http_request;
 
