@@ -155,6 +155,10 @@ rsl_host_is_loopback(const char *host)
 
 	if (length >= MAX_HOST)
 		return false;
+
+	/* an address with a zone, which no client sends: any text may be one */
+	if (strchr(host, '%') != NULL)
+		return false;
 	if (strncasecmp(host, name, name_length) == 0)
 		return host[name_length] == '\0' ||
 			(host[name_length] == ':' && parse_port(host + name_length + 1) > 0);

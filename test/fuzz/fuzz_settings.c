@@ -6,7 +6,31 @@
 #include "core/listen_address.h"
 #include "fuzz.h"
 
+#include <arpa/inet.h>
 #include <strings.h>
+
+/*
+ * No name but one, or who owns a name could let browsers in by it: all else is
+ * an address, in any of the ways to write one (127.1, 0x7f.0.0.1).
+ */
+static bool
+is_localhost(const char *host)
+{
+	char	   *address = strdup(host);
+	struct in_addr in;
+	bool		is;
+
+	if (host[0] == '[')
+		is = strspn(host, "[]0123456789abcdefABCDEF.:") == strlen(host);
+	else
+	{
+		address[strcspn(address, ":")] = '\0';
+		is = strcasecmp(address, "localhost") == 0 ||
+			(inet_aton(address, &in) != 0 && ntohl(in.s_addr) >> 24 == 127);
+	}
+	free(address);
+	return is;
+}
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -26,11 +50,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (rsl_parse_lag_limit(text, &limit))
 		require(limit.is_time ? limit.us >= 0 : limit.bytes >= 0);
-	/* no name but one, or who owns a name could let browsers in by it */
 	if (rsl_host_is_loopback(text))
-		require(strncasecmp(text, "localhost", 9) == 0 ||
-				strspn(text, "0123456789.:") == strlen(text) ||
-				(text[0] == '[' && strspn(text, "[]0123456789abcdefABCDEF.:") == strlen(text)));
+		require(is_localhost(text));
 	free(text);
 	return 0;
 }
