@@ -35,9 +35,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	piece		value = next_line(&rest, &left);
 	piece		content_length = next_line(&rest, &left);
 	piece		host = next_line(&rest, &left);
-	rsl_http_head head = {method.text, flags & 1 ? content_length.text : NULL, flags & 2 ? "chunked" : NULL};
-	rsl_http_argument lag = {(flags & 4) != 0, flags & 8 ? value.text : NULL, flags & 8 ? value.length : 0};
-	rsl_http_peer peer = {(flags & 16) != 0, (flags & 32) != 0, (flags & 64) != 0, flags & 128 ? host.text : NULL};
+	rsl_http_head head = {method.text, flags & 1 ? content_length.text : NULL,
+	flags & 2 ? "chunked" : NULL};
+	rsl_http_argument lag = {(flags & 4) != 0, flags & 8 ? value.text : NULL,
+	flags & 8 ? value.length : 0};
+	rsl_http_peer peer = {(flags & 16) != 0, (flags & 32) != 0, (flags & 64) != 0,
+	flags & 128 ? host.text : NULL};
 	rsl_http_route route;
 	int			status = 0;
 	int			pages = 0;
