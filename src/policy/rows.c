@@ -72,8 +72,7 @@ rsl_read_rows(const char *relname, Size policy_size, rsl_policy_maker make,
 	table_close(relation, NoLock);
 }
 
-static void
-pg_attribute_noreturn()
+RSL_NORETURN static void
 raise_no_room(const rsl_room *room, int n)
 {
 	if (room->others + n <= room->limit)
