@@ -9,18 +9,20 @@
 # that must be found.  And the steps that the models name must be the ones that
 # the C code names.
 #
-#   RSL_HARDENING_LONG=1   the large configurations too (an hour, 12 GB)
-#   RSL_MODEL_JOBS         how many at a time (the number of processors)
+#   RSL_HARDENING_LONG=1   the large configurations too (an hour, 14 GB)
+#   RSL_MODEL_JOBS         how many at a time (the number of processors, but one
+#                          of the large ones)
 
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 models=("$@")
 [ $# -gt 0 ] || models=(pool cancel)
-jobs=${RSL_MODEL_JOBS:-$(nproc)}
+jobs=$(nproc)
 # gcc needs longer to optimize what spin writes than it then saves
 limit=900 memory=3000 optimize=-O0
-[ -z "${RSL_HARDENING_LONG:-}" ] || limit=3600 memory=12000 optimize=-O2
+[ -z "${RSL_HARDENING_LONG:-}" ] || limit=3600 memory=14000 optimize=-O2 jobs=1
+jobs=${RSL_MODEL_JOBS:-$jobs}
 
 if ! command -v spin >/dev/null || ! command -v gcc >/dev/null; then
 	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
