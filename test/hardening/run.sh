@@ -23,6 +23,7 @@ model          600    7200
 fuzz           300    7200
 arguments      300    1800
 storm          400    1500
+races          120     120
 sqlsmith       300    3600
 scale            -    1800
 upgrade          -    1800
